@@ -1,0 +1,1 @@
+"""The outside systems, one a file, behind the protocols of `jobgate.ports`."""

@@ -1,0 +1,1 @@
+"""The decisions, pure: no I/O, no clock, no environment. Everything comes in as an argument."""

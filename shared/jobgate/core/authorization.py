@@ -1,0 +1,175 @@
+"""Which agents a job may use, through which entry: the one decision of exchange and relay alike.
+
+Source: GitLab's `ci_access` (docs "Using GitLab CI/CD with a Kubernetes cluster"): for each agent
+the most specific entry counts alone, nothing is merged, and the filters come after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from jobgate.core.agent import AsAgent, AsCIJob, Entry
+from jobgate.core.environment import environment_matches
+from jobgate.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from jobgate.core.agent import AccessAs, AgentSnapshot
+    from jobgate.core.bounds import Bounds
+    from jobgate.core.job import JobIdentity
+    from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """The entry that decided: its kind, and the id and path of what it names."""
+
+    kind: Literal["project", "implicit", "group", "instance"]
+    id: int | None
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What an allowed job may do with one agent."""
+
+    agent_id: int
+    agent_name: str
+    context: str
+    config_project_id: int
+    config_commit: str
+    rule: Rule
+    access_as: AccessAs
+    namespace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The only source of a `Grant`."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """`rule` is the entry that came nearest, if one did."""
+
+    reason: Reason
+    rule: Rule | None = None
+
+
+Decision = Allowed | Denied
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    rule: Rule
+    entry: Entry
+
+
+def authorize(
+    job: JobIdentity,
+    agent: AgentSnapshot,
+    surroundings: Surroundings,
+    *,
+    bounds: Bounds,
+    now: float,
+) -> Decision:
+    """Decide whether `job` may use `agent`, and as whom. `now` in epoch seconds."""
+    if job.issuer != agent.issuer:
+        return Denied(Reason.NOT_LISTED)
+    if not agent.valid:
+        # Who isn't of the configuration project learns nothing about an agent by trying.
+        own = job.project_id == agent.config_project.project_id
+        return Denied(Reason.CONFIG_UNKNOWN if own else Reason.NOT_LISTED)
+    groups = _trusted_groups(job, surroundings, bounds=bounds, now=now)
+    candidate = _who_wins(job, agent, groups)
+    if isinstance(candidate, Reason):
+        return Denied(candidate)
+    reason = _refusal(job, agent, candidate, surroundings.place)
+    if reason is None and isinstance(candidate.entry.access_as, AsCIJob) and groups is None:
+        # The job's identity lists its groups; groups that may have changed are none to claim.
+        reason = Reason.CHAIN_UNKNOWN
+    if reason is not None:
+        return Denied(reason, candidate.rule)
+    return Allowed(
+        Grant(
+            agent_id=agent.agent_id,
+            agent_name=agent.agent_name,
+            context=agent.context,
+            config_project_id=agent.config_project.project_id,
+            config_commit=agent.commit,
+            rule=candidate.rule,
+            access_as=candidate.entry.access_as,
+            namespace=candidate.entry.default_namespace,
+        )
+    )
+
+
+def trusted_chain(
+    job: JobIdentity, surroundings: Surroundings, *, bounds: Bounds, now: float
+) -> NamespaceChain | None:
+    """The chain of the job's namespace where it's known, young enough, and still the project's."""
+    place, chain = surroundings.place, surroundings.chain
+    if place is None or chain is None or place.namespace_id != job.namespace_id:
+        return None
+    if min(place.fetched_at, chain.fetched_at) + bounds.chain_max_age < now:
+        return None
+    return chain if chain.members[-1].namespace_id == job.namespace_id else None
+
+
+def _trusted_groups(
+    job: JobIdentity, surroundings: Surroundings, *, bounds: Bounds, now: float
+) -> tuple[int, ...] | None:
+    """The ids of the groups that the job's project is in, nearest first; None is unknown."""
+    chain = trusted_chain(job, surroundings, bounds=bounds, now=now)
+    return None if chain is None else tuple(group.namespace_id for group in reversed(chain.groups))
+
+
+def _who_wins(
+    job: JobIdentity, agent: AgentSnapshot, groups: tuple[int, ...] | None
+) -> _Candidate | Reason:
+    """The first of: the project's entry, the implicit one, the nearest group's, the instance's."""
+    if entry := agent.projects.get(job.project_id):
+        return _Candidate(Rule(kind="project", id=job.project_id, path=entry.path), entry)
+    config_project = agent.config_project
+    if job.project_id == config_project.project_id:
+        rule = Rule(kind="implicit", id=config_project.project_id, path=config_project.path)
+        return _Candidate(rule, Entry(path=config_project.path, access_as=AsAgent()))
+    if groups is None and agent.groups:
+        return Reason.CHAIN_UNKNOWN
+    for group_id in groups or ():
+        if entry := agent.groups.get(group_id):
+            return _Candidate(Rule(kind="group", id=group_id, path=entry.path), entry)
+    if agent.instance is not None:
+        return _Candidate(Rule(kind="instance", id=None, path=None), agent.instance)
+    return Reason.NOT_LISTED
+
+
+def _refusal(
+    job: JobIdentity, agent: AgentSnapshot, candidate: _Candidate, place: ProjectPlace | None
+) -> Reason | None:
+    """Why the winning entry doesn't allow this job: refused itself, scope, environment, ref."""
+    entry = candidate.entry
+    if entry.refused is not None:
+        return entry.refused
+    if candidate.rule.kind in ("project", "group"):
+        if place is None:
+            return Reason.CHAIN_UNKNOWN
+        if place.root_id != agent.config_project.root_id:
+            return Reason.OUT_OF_SCOPE
+    if reason := _environment_refusal(entry, job.environment):
+        return reason
+    if entry.protected_branches_only and not job.ref_protected:
+        return Reason.REF_NOT_PROTECTED
+    return None
+
+
+def _environment_refusal(entry: Entry, environment: str | None) -> Reason | None:
+    if not entry.environments:
+        return None
+    if environment is None:
+        return Reason.NO_ENVIRONMENT
+    if not any(environment_matches(pattern, environment) for pattern in entry.environments):
+        return Reason.ENVIRONMENT_MISMATCH
+    return None

@@ -1,0 +1,47 @@
+"""GitLab's environments: the pattern of `environments:` and the slug of a name.
+
+Source: GitLab, "Restrict project and group access by using environments" and
+`Gitlab::Slug::Environment`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_SLUG_MAX = 24
+_SLUG_KEPT = 17
+_SUFFIX_LENGTH = 6
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def environment_matches(pattern: str, name: str) -> bool:
+    """Whether an environment's name fits a pattern: exact, or `*` for any run of characters.
+
+    Anchored at both ends and case-sensitive; `*` doesn't cross a line break.
+    """
+    if not pattern:
+        return False
+    expression = "[^\n]*".join(re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch(expression, name) is not None
+
+
+def environment_slug(name: str) -> str:
+    """The slug that GitLab gives an environment of this name: at most 24 of `[a-z0-9-]`."""
+    slug = re.sub(r"[^a-z0-9]", "-", name.lower())
+    if not re.match(r"[a-z]", slug):
+        slug = f"env-{slug}"
+    slug = re.sub(r"-+", "-", slug)
+    if len(slug) > _SLUG_MAX or slug != name:
+        kept = slug[:_SLUG_KEPT]
+        return f"{kept.removesuffix('-')}-{_suffix(name)}"
+    return slug.removesuffix("-")
+
+
+def _suffix(name: str) -> str:
+    number = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+    digits = []
+    for _ in range(_SUFFIX_LENGTH):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,34 @@
+"""What can go wrong, apart from a refusal (a refusal is a decision, not an error).
+
+JobgateError
+    InvalidRequest   the caller's request can't be understood; the text is fit for the caller
+    InvalidToken     a token that isn't good; the text is for the log alone
+    Unavailable      GitLab, AWS or the cluster can't be asked: what we don't know denies
+    Conflict         somebody else wrote first; start again from what is there now
+"""
+
+from __future__ import annotations
+
+
+class JobgateError(Exception):
+    """Base of all errors that Jobgate raises on purpose."""
+
+
+class InvalidRequest(JobgateError):  # noqa: N818  a noun of the field (RFC 6749, 5.2)
+    """The request can't be understood. The text is a fixed sentence, fit for the caller."""
+
+
+class InvalidToken(JobgateError):  # noqa: N818  a noun of the field (RFC 6750, 3.1)
+    """The token isn't good. The text is for the log; it never holds the token."""
+
+    def __init__(self, why: str, *, expired: bool = False) -> None:
+        super().__init__(why)
+        self.expired = expired
+
+
+class Unavailable(JobgateError):  # noqa: N818  a state, not a mistake
+    """An outside system didn't answer, or not in a form that can be believed."""
+
+
+class Conflict(JobgateError):  # noqa: N818  as in HTTP 409
+    """A conditional write found that somebody else had written first."""

@@ -1,0 +1,35 @@
+"""Who a CI job is, as GitLab signed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobIdentity:
+    """A running job. Only a token verifier makes one outside of tests.
+
+    `issuer` is the alias of the GitLab instance. `project_*` and `namespace_id` name the project
+    that *runs* the job (claim `job_project_id`, GitLab 18.4 and later; GitLab, ID token payload).
+    Ids decide, paths only name. `environment` and `tier` are absent together.
+    """
+
+    issuer: str
+    job_id: int
+    project_id: int
+    project_path: str
+    namespace_id: int
+    pipeline_id: int
+    pipeline_source: str
+    user_id: int | None
+    user_login: str
+    runner_id: int | None
+    ref: str
+    ref_protected: bool
+    environment: str | None = None
+    tier: str | None = None
+
+    @property
+    def root_path(self) -> str:
+        """The lower-cased path of the top-level namespace: a hint for look-ups, never a grant."""
+        return self.project_path.split("/", 1)[0].lower()

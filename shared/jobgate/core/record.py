@@ -1,0 +1,65 @@
+"""Records of decisions: one JSON line each, without any token or secret."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobgate.core.authorization import Grant, Rule
+    from jobgate.core.impersonation import Identity
+    from jobgate.core.job import JobIdentity
+
+VERSION = 1
+
+
+def record(kind: str, *, at: float, outcome: str, **values: Any) -> str:
+    """One record as a line of JSON; values of None are left out, control characters escaped.
+
+    `kind` is exchange, request, revocation or refresh; `outcome` allowed or refused.
+    """
+    head = {
+        "v": VERSION,
+        "type": kind,
+        "at": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"),
+        "outcome": outcome,
+    }
+    given = {key: value for key, value in values.items() if value is not None}
+    return json.dumps(head | given, ensure_ascii=True, separators=(",", ":"))
+
+
+def of_job(job: JobIdentity) -> dict[str, Any]:
+    """A record's values about the job."""
+    return {
+        "issuer": job.issuer,
+        "project_id": job.project_id,
+        "project_path": job.project_path,
+        "job_id": job.job_id,
+        "pipeline_id": job.pipeline_id,
+        "user_login": job.user_login,
+        "ref": job.ref,
+        "ref_protected": job.ref_protected,
+        "environment": job.environment,
+    }
+
+
+def of_grant(grant: Grant) -> dict[str, Any]:
+    """A record's values about what allowed it."""
+    return {
+        "agent_id": grant.agent_id,
+        "agent": grant.context,
+        "config_project_id": grant.config_project_id,
+        "config_commit": grant.config_commit,
+        "rule": of_rule(grant.rule),
+    }
+
+
+def of_rule(rule: Rule) -> dict[str, Any]:
+    """The deciding entry."""
+    return {"kind": rule.kind, "id": rule.id, "path": rule.path}
+
+
+def of_identity(identity: Identity | None) -> dict[str, Any] | None:
+    """The impersonated identity; None as the agent itself."""
+    return None if identity is None else {"user": identity.username, "groups": identity.groups}

@@ -1,0 +1,269 @@
+"""What the flows need from outside. Adapters and fakes inherit their protocol explicitly.
+
+Every method may raise `Unavailable`: the outside system didn't answer. Absent is None or an empty
+collection, and never stands for "couldn't be asked".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jobgate.core.access_token import AccessToken
+    from jobgate.core.agent import AgentSnapshot, ClusterConnection
+    from jobgate.core.issuer import Issuer
+    from jobgate.core.job import JobIdentity
+    from jobgate.core.keys import PublicKey
+    from jobgate.core.liveness import JobState, Stop
+    from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
+
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
+
+
+class Recorder(Protocol):
+    """Where the records go, one line each."""
+
+    def __call__(self, line: str, /) -> None: ...
+
+
+# --- What the deployment says of itself: read at INIT, then every ISSUERS_MAX_AGE ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The deployment's settings. `base_url` has no closing slash; None before the first set-up."""
+
+    base_url: str | None
+    issuers: Mapping[str, Issuer]  # by alias
+    keys: tuple[PublicKey, ...]
+    roots: frozenset[tuple[str, str]]  # (alias, lower-cased root path) of configuration projects
+
+
+class DeploymentStore(Protocol):
+    """The items that only the operators' command writes, and the known roots."""
+
+    def deployment(self) -> Deployment: ...
+
+
+# --- Exchange ---
+
+
+class TokenVerifier(Protocol):
+    """The only source of a `JobIdentity` in production."""
+
+    def verify(self, subject_token: str) -> VerifiedJob:
+        """Raises InvalidToken, or Unavailable where the issuer's keys can't be had."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedJob:
+    """A verified ID token. `expires_at` in epoch seconds; `project_is_certain` is false where an
+    older GitLab's token doesn't tell the project that runs the job.
+    """
+
+    job: JobIdentity
+    jti: str
+    expires_at: int
+    project_is_certain: bool
+
+
+class TokenSigner(Protocol):
+    """Signs access tokens with the key that is due."""
+
+    def sign(self, claims: Mapping[str, object]) -> str:
+        """The token in compact form (RFC 7515, 3.1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeFacts:
+    """What is stored about a job at its exchange. `stops` of None: the item is missing."""
+
+    project_agents: frozenset[int]
+    place: ProjectPlace | None
+    chain: NamespaceChain | None
+    state: JobState | None
+    stops: tuple[Stop, ...] | None
+
+
+class ExchangeStore(Protocol):
+    """The exchange's reads, each at most one round trip for up to a hundred agents."""
+
+    def exchange_facts(self, job: JobIdentity) -> ExchangeFacts: ...
+
+    def agents_of_groups(self, issuer: str, group_ids: Sequence[int]) -> frozenset[int]:
+        """The agents that may concern these groups or the whole instance."""
+        ...
+
+    def snapshots(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, AgentSnapshot]:
+        """By agent id; an agent without one is left out."""
+        ...
+
+
+class SurroundingsSource(Protocol):
+    """Where a job's project is: from the table while fresh, else from GitLab within a budget."""
+
+    def surroundings(
+        self, job: JobIdentity, place: ProjectPlace | None, chain: NamespaceChain | None
+    ) -> Surroundings:
+        """Never raises: what can't be found out in time stays as it was stored, or unknown."""
+        ...
+
+
+# --- Relay ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayFacts:
+    """What is stored about a job and the agent that it asks for."""
+
+    snapshot: AgentSnapshot | None
+    cluster: ClusterConnection | None
+    place: ProjectPlace | None
+    chain: NamespaceChain | None
+    state: JobState | None
+    stops: tuple[Stop, ...] | None
+
+
+class RelayStore(Protocol):
+    """The relay's reads, in one round trip."""
+
+    def relay_facts(self, job: JobIdentity, agent_id: int) -> RelayFacts: ...
+
+
+class AccessTokenVerifier(Protocol):
+    """Checks our own tokens, without a call."""
+
+    def verify(self, access_token: str) -> AccessToken:
+        """Raises InvalidToken."""
+        ...
+
+
+# --- Refresh ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigProjectItem:
+    """A configuration project as stored: its registered agents (id to name) and its last refresh."""
+
+    issuer: str
+    project_id: int
+    agents: Mapping[int, str]
+    last_commit: str | None = None
+    last_error: str | None = None
+
+
+class RefreshStore(Protocol):
+    """Reads and writes of a refresh."""
+
+    def config_project(self, issuer: str, project_id: int) -> ConfigProjectItem | None: ...
+
+    def cluster(self, issuer: str, agent_id: int) -> ClusterConnection | None: ...
+
+    def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None: ...
+
+    def add_to_index(
+        self, subjects: Iterable[Subject], *, issuer: str, agent_id: int, version: int
+    ) -> None:
+        """Stamp the agent with `version` in each subject's item, unless a newer stamp is there."""
+        ...
+
+    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:
+        """Replace the snapshot of version `replaces` (None: the first). Raises Conflict."""
+        ...
+
+    def remove_from_index(
+        self, subjects: Iterable[Subject], *, issuer: str, agent_id: int, version: int
+    ) -> None:
+        """Take the agent out where its stamp is no newer than `version`."""
+        ...
+
+    def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None: ...
+
+    def save_chain(self, issuer: str, chain: NamespaceChain) -> None: ...
+
+    def note_refresh(
+        self,
+        issuer: str,
+        project_id: int,
+        *,
+        root_path: str | None,
+        commit: str | None,
+        error: str | None,
+        at: float,
+    ) -> None:
+        """Write what the refresh of a configuration project came to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who an entry is about: `kind` is project, group or instance; the instance's id is 0."""
+
+    kind: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitLabProject:
+    """A project as GitLab's API gives it. `default_branch` is None in an empty repository."""
+
+    project_id: int
+    path: str
+    default_branch: str | None
+    namespace_id: int
+    namespace_path: str
+    namespace_kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitLabGroup:
+    """A group as GitLab's API gives it."""
+
+    group_id: int
+    path: str
+    parent_id: int | None
+
+
+class GitLab(Protocol):
+    """GitLab's REST API, read only. None is GitLab's own "not found"; all else raises."""
+
+    def project(self, ref: int | str) -> GitLabProject | None:
+        """By id or by full path; a path that was renamed away is not found."""
+        ...
+
+    def group(self, ref: int | str) -> GitLabGroup | None:
+        """By id or by full path."""
+        ...
+
+    def head(self, project_id: int, branch: str) -> str | None:
+        """The commit at a branch's head."""
+        ...
+
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, str]:
+        """Path to blob id of every file below `.gitlab/agents` at a commit."""
+        ...
+
+    def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:
+        """A file's content at a commit, cut one byte above the largest configuration."""
+        ...
+
+
+class RefreshQueue(Protocol):
+    """The queue of configuration projects to refresh, in order for each project."""
+
+    def send(self, issuer: str, project_id: int, *, deduplication_id: str | None) -> None: ...
+
+
+class JobStates(Protocol):
+    """Writes of a job's state."""
+
+    def put(self, issuer: str, job_id: int, state: JobState, *, expires_at: int) -> bool:
+        """Write unless the stored state is terminal; false where it was."""
+        ...
