@@ -63,8 +63,10 @@ class TokenVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedJob:
-    """A verified ID token. `expires_at` in epoch seconds; `project_is_certain` is false where an
-    older GitLab's token doesn't tell the project that runs the job.
+    """A verified ID token; `expires_at` in epoch seconds.
+
+    `project_is_certain` is false where an older GitLab's token doesn't tell which project runs the
+    job.
     """
 
     job: JobIdentity
@@ -150,7 +152,7 @@ class AccessTokenVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigProjectItem:
-    """A configuration project as stored: its registered agents (id to name) and its last refresh."""
+    """A configuration project as stored: its agents (id to name) and its last refresh."""
 
     issuer: str
     project_id: int

@@ -1,0 +1,37 @@
+"""AWS calls through boto3: for the functions that nobody waits for, and for the operators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
+
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import boto3
+
+
+class BotoAWS:
+    """An `AWSCall` on one boto3 session; its clients are made when first needed."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._session = session
+        self._clients: dict[str, Any] = {}
+
+    def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """See `AWSCall`."""
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self._session.client(service)  # type: ignore[call-overload]  the stubs know literal names only
+        try:
+            answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+        except ClientError as exc:
+            raise AWSError(exc.response["Error"]["Code"]) from exc
+        except BotoCoreError as exc:
+            raise Unavailable(f"{service} {operation}: {type(exc).__name__}") from exc
+        return answer
