@@ -157,8 +157,10 @@ class ConfigProjectItem:
     issuer: str
     project_id: int
     agents: Mapping[int, str]
+    root_path: str | None = None
     last_commit: str | None = None
     last_error: str | None = None
+    last_at: float | None = None
 
 
 class RefreshStore(Protocol):

@@ -20,14 +20,14 @@ class BotoAWS:
     """An `AWSCall` on one boto3 session; its clients are made when first needed."""
 
     def __init__(self, session: boto3.Session) -> None:
-        self._session = session
+        self._session: Any = session  # the stubs know literal service names only
         self._clients: dict[str, Any] = {}
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """See `AWSCall`."""
         client = self._clients.get(service)
         if client is None:
-            client = self._clients[service] = self._session.client(service)  # type: ignore[call-overload]  the stubs know literal names only
+            client = self._clients[service] = self._session.client(service)
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
         except ClientError as exc:

@@ -1,0 +1,234 @@
+"""The stored forms of an agent: its snapshot, its cluster connection, its configuration project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_never
+
+from jobgate.adapters.items import (
+    VERSION,
+    Item,
+    cluster_key,
+    compressed_body,
+    config_project_key,
+    read_body,
+    snapshot_key,
+)
+from jobgate.core.agent import (
+    AgentSnapshot,
+    AsAgent,
+    AsCIJob,
+    AsIdentity,
+    ClusterConnection,
+    ConfigProject,
+    Credential,
+    Entry,
+    Problem,
+)
+from jobgate.core.errors import Unavailable
+from jobgate.core.reasons import Reason
+from jobgate.ports import ConfigProjectItem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobgate.core.agent import AccessAs
+
+
+def snapshot_item(snapshot: AgentSnapshot) -> Item:
+    """An agent's snapshot; `version` is an attribute of its own, for the condition of the write."""
+    project = snapshot.config_project
+    return (
+        snapshot_key(snapshot.issuer, snapshot.agent_id)
+        | {"version": {"N": str(snapshot.version)}}
+        | compressed_body(
+            {
+                "issuer": snapshot.issuer,
+                "agent_id": snapshot.agent_id,
+                "agent_name": snapshot.agent_name,
+                "commit": snapshot.commit,
+                "valid": snapshot.valid,
+                "config_project": {
+                    "project_id": project.project_id,
+                    "path": project.path,
+                    "namespace_id": project.namespace_id,
+                    "root_id": project.root_id,
+                },
+                "projects": {str(i): _entry(e) for i, e in snapshot.projects.items()},
+                "groups": {str(i): _entry(e) for i, e in snapshot.groups.items()},
+                "instance": None if snapshot.instance is None else _entry(snapshot.instance),
+                "problems": [
+                    [p.code, p.file, p.line, p.column, p.text, p.fix] for p in snapshot.problems
+                ],
+            }
+        )
+    )
+
+
+def snapshot_of(item: Item | None) -> AgentSnapshot | None:
+    """The reverse of `snapshot_item`."""
+    if item is None:
+        return None
+    version = int(item["version"]["N"])
+
+    def read(body: dict[str, Any]) -> AgentSnapshot:
+        instance = body["instance"]
+        return AgentSnapshot(
+            issuer=body["issuer"],
+            agent_id=body["agent_id"],
+            agent_name=body["agent_name"],
+            version=version,
+            commit=body["commit"],
+            valid=body["valid"],
+            config_project=ConfigProject(**body["config_project"]),
+            projects={int(i): _entry_of(e) for i, e in body["projects"].items()},
+            groups={int(i): _entry_of(e) for i, e in body["groups"].items()},
+            instance=None if instance is None else _entry_of(instance),
+            problems=tuple(
+                Problem(code=code, file=file, line=line, column=column, text=text, fix=fix)
+                for code, file, line, column, text, fix in body["problems"]
+            ),
+        )
+
+    return read_body(item, read)
+
+
+def cluster_item(cluster: ClusterConnection) -> Item:
+    """An agent's cluster connection: attributes of their own, for an operator's eyes."""
+    item = cluster_key(cluster.issuer, cluster.agent_id) | {
+        "v": {"N": str(VERSION)},
+        "name": {"S": cluster.agent_name},
+        "config_project_id": {"N": str(cluster.config_project_id)},
+        "server": {"S": cluster.server},
+        "relay_credential": _credential(cluster.relay_credential),
+    }
+    if cluster.ca is not None:
+        item["ca"] = {"S": cluster.ca}
+    if cluster.agent_credential is not None:
+        item["agent_credential"] = _credential(cluster.agent_credential)
+    return item
+
+
+def cluster_of(item: Item | None) -> ClusterConnection | None:
+    """The reverse of `cluster_item`."""
+    if item is None:
+        return None
+    try:
+        if item["v"]["N"] != str(VERSION):
+            raise Unavailable("a cluster connection of an unknown form")
+        _, issuer, agent_id = item["pk"]["S"].split("#")
+        agent = item.get("agent_credential")
+        return ClusterConnection(
+            issuer=issuer,
+            agent_id=int(agent_id),
+            agent_name=item["name"]["S"],
+            config_project_id=int(item["config_project_id"]["N"]),
+            server=item["server"]["S"],
+            ca=item["ca"]["S"] if "ca" in item else None,
+            relay_credential=_credential_of(item["relay_credential"]),
+            agent_credential=None if agent is None else _credential_of(agent),
+        )
+    except (KeyError, ValueError) as exc:
+        raise Unavailable("a cluster connection that can't be read") from exc
+
+
+def config_project_item(project: ConfigProjectItem) -> Item:
+    """A configuration project before its first refresh."""
+    return config_project_key(project.issuer, project.project_id) | {
+        "v": {"N": str(VERSION)},
+        "agents": {"M": {str(i): {"S": name} for i, name in project.agents.items()}},
+    }
+
+
+def config_project_of(item: Item | None) -> ConfigProjectItem | None:
+    """The reverse of `config_project_item`, with what refreshes wrote since."""
+    if item is None:
+        return None
+    try:
+        issuer, project_id = item["sk"]["S"].split("#")
+        return ConfigProjectItem(
+            issuer=issuer,
+            project_id=int(project_id),
+            agents={int(i): name["S"] for i, name in item["agents"]["M"].items()},
+            root_path=_text(item, "root_path"),
+            last_commit=_text(item, "last_commit"),
+            last_error=_text(item, "last_error"),
+            last_at=float(item["last_at"]["N"]) if "last_at" in item else None,
+        )
+    except (KeyError, ValueError) as exc:
+        raise Unavailable("a configuration project that can't be read") from exc
+
+
+def _text(item: Item, name: str) -> str | None:
+    return item[name]["S"] if name in item else None
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    body: dict[str, Any] = {"path": entry.path, "as": _access_as(entry.access_as)}
+    if entry.default_namespace is not None:
+        body["namespace"] = entry.default_namespace
+    if entry.environments:
+        body["environments"] = list(entry.environments)
+    if entry.protected_branches_only:
+        body["protected"] = True
+    if entry.refused is not None:
+        body["refused"] = str(entry.refused)
+    return body
+
+
+def _entry_of(body: Mapping[str, Any]) -> Entry:
+    refused = body.get("refused")
+    return Entry(
+        path=body["path"],
+        access_as=_access_as_of(body["as"]),
+        default_namespace=body.get("namespace"),
+        environments=tuple(body.get("environments", ())),
+        protected_branches_only=body.get("protected", False),
+        refused=None if refused is None else Reason(refused),
+    )
+
+
+def _access_as(access_as: AccessAs) -> dict[str, Any]:
+    match access_as:
+        case AsAgent():
+            return {"agent": {}}
+        case AsCIJob():
+            return {"ci_job": {}}
+        case AsIdentity(username, uid, groups, extra):
+            return {
+                "impersonate": {
+                    "username": username,
+                    "uid": uid,
+                    "groups": groups,
+                    "extra": extra,
+                }
+            }
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _access_as_of(body: Mapping[str, Any]) -> AccessAs:
+    match body:
+        case {"agent": _}:
+            return AsAgent()
+        case {"ci_job": _}:
+            return AsCIJob()
+        case {"impersonate": given}:
+            return AsIdentity(
+                username=given["username"],
+                uid=given["uid"],
+                groups=tuple(given["groups"]),
+                extra=tuple((name, tuple(values)) for name, values in given["extra"]),
+            )
+        case _:
+            raise ValueError("an unknown access_as")
+
+
+def _credential(credential: Credential) -> dict[str, Any]:
+    return {"M": {"kind": {"S": credential.kind}, "secret": {"S": credential.secret}}}
+
+
+def _credential_of(attribute: Mapping[str, Any]) -> Credential:
+    kind = attribute["M"]["kind"]["S"]
+    if kind not in ("token", "cert", "eks"):
+        raise ValueError("an unknown kind of credential")
+    return Credential(kind=kind, secret=attribute["M"]["secret"]["S"])

@@ -1,0 +1,276 @@
+"""The forms of the stored items: one table, `pk` and `sk` (docs/architecture.md, "Stored items").
+
+Pure: values to DynamoDB's attribute form and back. Every item says its form's version in `v`; one
+that can't be read raises `Unavailable`, so that it's unknown and denies. Times are epoch seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobgate.core.errors import Unavailable
+from jobgate.core.issuer import Issuer
+from jobgate.core.keys import PublicKey
+from jobgate.core.liveness import JobState, Stop, StopKind
+from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Item = dict[str, Any]
+"""An item in DynamoDB's attribute form: {"pk": {"S": "…"}, …}."""
+
+T = TypeVar("T")
+
+VERSION = 1
+# An item holds 400 KB; a configuration of 1,000 entries unpacks to far less than this.
+_BODY_MAX = 16 * 1024 * 1024
+_STAMP = "agent_"
+
+
+def key(pk: str, sk: str) -> Item:
+    """A primary key."""
+    return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+
+# --- Keys ---
+
+
+def snapshot_key(issuer: str, agent_id: int) -> Item:
+    """Of an agent's snapshot."""
+    return key(f"AGENT#{issuer}#{agent_id}", "SNAPSHOT")
+
+
+def cluster_key(issuer: str, agent_id: int) -> Item:
+    """Of an agent's cluster connection."""
+    return key(f"CLUSTER#{issuer}#{agent_id}", "CONNECTION")
+
+
+def subject_key(issuer: str, kind: str, subject_id: int) -> Item:
+    """Of the agents that may concern a project, a group or the instance (id 0)."""
+    return key(f"SUBJECT#{issuer}#{kind}#{subject_id}", "AGENTS")
+
+
+def place_key(issuer: str, project_id: int) -> Item:
+    """Of a project's current namespace."""
+    return key(f"PROJECT#{issuer}#{project_id}", "PLACE")
+
+
+def chain_key(issuer: str, namespace_id: int) -> Item:
+    """Of a namespace's ancestors."""
+    return key(f"NAMESPACE#{issuer}#{namespace_id}", "CHAIN")
+
+
+def config_project_key(issuer: str, project_id: int) -> Item:
+    """Of a configuration project."""
+    return key("CONFIG_PROJECTS", f"{issuer}#{project_id}")
+
+
+def job_key(issuer: str, job_id: int) -> Item:
+    """Of a job's state."""
+    return key(f"JOB#{issuer}#{job_id}", "STATE")
+
+
+def stops_key(issuer: str) -> Item:
+    """Of an issuer's active stops."""
+    return key(f"STOPS#{issuer}", "ACTIVE")
+
+
+def agent_ids_key(issuer: str) -> Item:
+    """Of the counter of agent ids and its tombstones."""
+    return key(f"AGENT_IDS#{issuer}", "LAST")
+
+
+SETTINGS_KEY = key("SETTINGS", "PUBLIC")
+
+
+# --- Index ---
+
+
+def stamp(agent_id: int) -> str:
+    """The attribute of a subject's item that holds the version which last added this agent."""
+    return f"{_STAMP}{agent_id}"
+
+
+def agents_of(item: Item | None) -> frozenset[int]:
+    """The agents in a subject's item."""
+    names = (name for name in item or () if name.startswith(_STAMP))
+    return frozenset(int(name.removeprefix(_STAMP)) for name in names)
+
+
+# --- Whole values ---
+
+
+def place_item(issuer: str, project_id: int, place: ProjectPlace) -> Item:
+    """A project's current namespace."""
+    return place_key(issuer, project_id) | _body(
+        {
+            "namespace_id": place.namespace_id,
+            "path": place.path,
+            "root_id": place.root_id,
+            "fetched_at": place.fetched_at,
+        }
+    )
+
+
+def place_of(item: Item | None) -> ProjectPlace | None:
+    """The reverse of `place_item`."""
+    return _read(item, lambda body: ProjectPlace(**body))
+
+
+def chain_item(issuer: str, chain: NamespaceChain) -> Item:
+    """A namespace's ancestors."""
+    return chain_key(issuer, chain.members[-1].namespace_id) | _body(
+        {
+            "kind": chain.kind,
+            "members": [[member.namespace_id, member.path] for member in chain.members],
+            "fetched_at": chain.fetched_at,
+        }
+    )
+
+
+def chain_of(item: Item | None) -> NamespaceChain | None:
+    """The reverse of `chain_item`."""
+
+    def read(body: Mapping[str, Any]) -> NamespaceChain:
+        members = tuple(Namespace(namespace_id=i, path=path) for i, path in body["members"])
+        return NamespaceChain(kind=body["kind"], members=members, fetched_at=body["fetched_at"])
+
+    return _read(item, read)
+
+
+def job_item(issuer: str, job_id: int, state: JobState, *, expires_at: int) -> Item:
+    """A job's state; `status` is an attribute of its own, for the condition of the write."""
+    item = job_key(issuer, job_id) | {
+        "v": _number(VERSION),
+        "status": {"S": state.status},
+        "source": {"S": state.source},
+        "seen_at": _number(state.seen_at),
+        "expires_at": _number(expires_at),
+    }
+    if state.finished_at is not None:
+        item["finished_at"] = _number(state.finished_at)
+    return item
+
+
+def job_state_of(item: Item | None, *, now: float) -> JobState | None:
+    """The reverse of `job_item`; DynamoDB deletes expired items late, so they're absent here."""
+    if item is None or float(item["expires_at"]["N"]) <= now:
+        return None
+    finished = item.get("finished_at")
+    return JobState(
+        status=item["status"]["S"],
+        source=item["source"]["S"],
+        seen_at=float(item["seen_at"]["N"]),
+        finished_at=None if finished is None else float(finished["N"]),
+    )
+
+
+def stops_item(issuer: str, stops: Iterable[Stop]) -> Item:
+    """An issuer's active stops."""
+    return stops_key(issuer) | _body(
+        {
+            "stops": [
+                {"kind": s.kind, "value": s.value, "until": s.until, "by": s.by, "why": s.why}
+                for s in stops
+            ]
+        }
+    )
+
+
+def stops_of(item: Item | None) -> tuple[Stop, ...] | None:
+    """The reverse of `stops_item`; None where the item is missing, which denies."""
+    return _read(
+        item,
+        lambda body: tuple(Stop(**{**s, "kind": StopKind(s["kind"])}) for s in body["stops"]),
+    )
+
+
+def issuer_item(issuer: Issuer) -> Item:
+    """A GitLab instance."""
+    return key("ISSUERS", issuer.alias) | _body(
+        {
+            "url": issuer.url,
+            "base_url": issuer.base_url,
+            "audience": issuer.audience,
+            "ca": issuer.ca,
+            "is_default": issuer.is_default,
+        }
+    )
+
+
+def issuer_of(item: Item) -> Issuer:
+    """The reverse of `issuer_item`."""
+    alias = item["sk"]["S"]
+    return read_body(item, lambda body: Issuer(alias=alias, **body))
+
+
+def public_key_item(public_key: PublicKey) -> Item:
+    """A public signing key."""
+    return key("KEYS", public_key.kid) | _body(
+        {
+            "slot": public_key.slot,
+            "jwk": dict(public_key.jwk),
+            "not_before": public_key.not_before,
+            "retire_after": public_key.retire_after,
+        }
+    )
+
+
+def public_key_of(item: Item) -> PublicKey:
+    """The reverse of `public_key_item`."""
+    kid = item["sk"]["S"]
+    return read_body(item, lambda body: PublicKey(kid=kid, **body))
+
+
+def settings_item(base_url: str) -> Item:
+    """The deployment's public settings."""
+    return SETTINGS_KEY | _body({"base_url": base_url})
+
+
+def base_url_of(item: Item | None) -> str | None:
+    """The deployment's base URL, from its settings."""
+    return _read(item, lambda body: str(body["base_url"]))
+
+
+# --- Form ---
+
+
+def compressed_body(value: Mapping[str, Any]) -> Item:
+    """A body that may be large: JSON, compressed."""
+    text = json.dumps(value, separators=(",", ":"))
+    return {"v": _number(VERSION), "body": {"B": zlib.compress(text.encode())}}
+
+
+def _body(value: Mapping[str, Any]) -> Item:
+    return {"v": _number(VERSION), "body": {"S": json.dumps(value, separators=(",", ":"))}}
+
+
+def _number(value: float) -> dict[str, str]:
+    return {"N": repr(value)}
+
+
+def read_body(item: Item, of: Callable[[dict[str, Any]], T]) -> T:
+    """Read an item's body; raises Unavailable for a form that isn't known, which denies."""
+    try:
+        if item["v"]["N"] != str(VERSION):
+            raise Unavailable(f"an item of form {item['v']['N']} at {item['pk']['S']}")
+        body = item["body"]
+        text = body["S"] if "S" in body else _decompress(body["B"])
+        return of(json.loads(text))
+    except (KeyError, TypeError, ValueError, zlib.error) as exc:
+        raise Unavailable("an item that can't be read") from exc
+
+
+def _decompress(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    text = stream.decompress(data, _BODY_MAX)
+    if stream.unconsumed_tail:
+        raise Unavailable("an item that is larger than any that was written")
+    return text
+
+
+def _read(item: Item | None, of: Callable[[dict[str, Any]], T]) -> T | None:
+    return None if item is None else read_body(item, of)
