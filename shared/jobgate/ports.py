@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobgate.core.access_token import AccessToken
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
     from jobgate.core.issuer import Issuer
-    from jobgate.core.job import JobIdentity
+    from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.keys import PublicKey
     from jobgate.core.liveness import JobState, Stop
     from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
@@ -36,9 +36,14 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The deployment's settings. `base_url` has no closing slash; None before the first set-up."""
+    """The deployment's settings.
+
+    `base_url` has no closing slash and is None before the first set-up; `ca` is the PEM text of a
+    private authority for it, None where its certificate is publicly trusted.
+    """
 
     base_url: str | None
+    ca: str | None
     issuers: Mapping[str, Issuer]  # by alias
     keys: tuple[PublicKey, ...]
     roots: frozenset[tuple[str, str]]  # (alias, lower-cased root path) of configuration projects
@@ -59,20 +64,6 @@ class TokenVerifier(Protocol):
     def verify(self, subject_token: str) -> VerifiedJob:
         """Raises InvalidToken, or Unavailable where the issuer's keys can't be had."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedJob:
-    """A verified ID token; `expires_at` in epoch seconds.
-
-    `project_is_certain` is false where an older GitLab's token doesn't tell which project runs the
-    job.
-    """
-
-    job: JobIdentity
-    jti: str
-    expires_at: int
-    project_is_certain: bool
 
 
 class TokenSigner(Protocol):
@@ -106,6 +97,14 @@ class ExchangeStore(Protocol):
     def snapshots(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, AgentSnapshot]:
         """By agent id; an agent without one is left out."""
         ...
+
+
+class PlaceStore(Protocol):
+    """Keeps what GitLab said of where things are."""
+
+    def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None: ...
+
+    def save_chain(self, issuer: str, chain: NamespaceChain) -> None: ...
 
 
 class SurroundingsSource(Protocol):
@@ -187,10 +186,6 @@ class RefreshStore(Protocol):
     ) -> None:
         """Take the agent out where its stamp is no newer than `version`."""
         ...
-
-    def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None: ...
-
-    def save_chain(self, issuer: str, chain: NamespaceChain) -> None: ...
 
     def note_refresh(
         self,

@@ -225,14 +225,14 @@ def public_key_of(item: Item) -> PublicKey:
     return read_body(item, lambda body: PublicKey(kid=kid, **body))
 
 
-def settings_item(base_url: str) -> Item:
-    """The deployment's public settings."""
-    return SETTINGS_KEY | _body({"base_url": base_url})
+def settings_item(base_url: str, ca: str | None) -> Item:
+    """The deployment's public settings; `ca` is PEM text where its certificate is private."""
+    return SETTINGS_KEY | _body({"base_url": base_url, "ca": ca})
 
 
-def base_url_of(item: Item | None) -> str | None:
-    """The deployment's base URL, from its settings."""
-    return _read(item, lambda body: str(body["base_url"]))
+def settings_of(item: Item | None) -> tuple[str, str | None] | None:
+    """The deployment's base URL and private CA."""
+    return _read(item, lambda body: (str(body["base_url"]), body["ca"]))
 
 
 # --- Form ---

@@ -4,6 +4,7 @@ JobgateError
     InvalidRequest   the caller's request can't be understood; the text is fit for the caller
     InvalidToken     a token that isn't good; the text is for the log alone
     Unavailable      GitLab, AWS or the cluster can't be asked: what we don't know denies
+        TimedOut     it was asked, and didn't answer in time
     Conflict         somebody else wrote first; start again from what is there now
 """
 
@@ -28,6 +29,10 @@ class InvalidToken(JobgateError):  # noqa: N818  a noun of the field (RFC 6750, 
 
 class Unavailable(JobgateError):  # noqa: N818  a state, not a mistake
     """An outside system didn't answer, or not in a form that can be believed."""
+
+
+class TimedOut(Unavailable):
+    """An outside system was reached and didn't answer in time."""
 
 
 class Conflict(JobgateError):  # noqa: N818  as in HTTP 409

@@ -33,3 +33,17 @@ class JobIdentity:
     def root_path(self) -> str:
         """The lower-cased path of the top-level namespace: a hint for look-ups, never a grant."""
         return self.project_path.split("/", 1)[0].lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedJob:
+    """A verified ID token; `expires_at` in epoch seconds.
+
+    `project_is_certain` is false where an older GitLab's token doesn't tell which project runs the
+    job.
+    """
+
+    job: JobIdentity
+    jti: str
+    expires_at: int
+    project_is_certain: bool

@@ -1,0 +1,107 @@
+"""The exchange's and the relay's reads of the table: few round trips, all of them consistent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters import agent_items, items
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Unavailable
+from jobgate.ports import ExchangeFacts, ExchangeStore, RelayFacts, RelayStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.job import JobIdentity
+    from jobgate.ports import Clock
+
+_BATCH = 100  # BatchGetItem's limit
+
+
+class DecisionStore(ExchangeStore, RelayStore):
+    """One table. A key that stays unprocessed is unknown, not absent: Unavailable."""
+
+    def __init__(self, call: AWSCall, table: str, *, clock: Clock) -> None:
+        self._call = call
+        self._table = table
+        self._clock = clock
+
+    def exchange_facts(self, job: JobIdentity) -> ExchangeFacts:
+        subject = items.subject_key(job.issuer, "project", job.project_id)
+        found = self._get([subject, *_of_job(job)])
+        return ExchangeFacts(
+            project_agents=items.agents_of(found(subject)), **self._job_facts(found, job)
+        )
+
+    def agents_of_groups(self, issuer: str, group_ids: Sequence[int]) -> frozenset[int]:
+        subjects = [items.subject_key(issuer, "group", group_id) for group_id in group_ids]
+        subjects.append(items.subject_key(issuer, "instance", 0))
+        found = self._get(subjects)
+        return frozenset().union(*(items.agents_of(found(subject)) for subject in subjects))
+
+    def snapshots(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, AgentSnapshot]:
+        keys = {agent_id: items.snapshot_key(issuer, agent_id) for agent_id in sorted(agent_ids)}
+        found = self._get(list(keys.values()))
+        read = {i: agent_items.snapshot_of(found(key)) for i, key in keys.items()}
+        return {i: snapshot for i, snapshot in read.items() if snapshot is not None}
+
+    def relay_facts(self, job: JobIdentity, agent_id: int) -> RelayFacts:
+        snapshot = items.snapshot_key(job.issuer, agent_id)
+        cluster = items.cluster_key(job.issuer, agent_id)
+        found = self._get([snapshot, cluster, *_of_job(job)])
+        return RelayFacts(
+            snapshot=agent_items.snapshot_of(found(snapshot)),
+            cluster=agent_items.cluster_of(found(cluster)),
+            **self._job_facts(found, job),
+        )
+
+    def _job_facts(self, found: _Found, job: JobIdentity) -> dict[str, Any]:
+        place, chain, state, stops = (found(key) for key in _of_job(job))
+        return {
+            "place": items.place_of(place),
+            "chain": items.chain_of(chain),
+            "state": items.job_state_of(state, now=self._clock()),
+            "stops": items.stops_of(stops),
+        }
+
+    def _get(self, keys: Sequence[items.Item]) -> _Found:
+        found = _Found()
+        for start in range(0, len(keys), _BATCH):
+            left = found.add(self._batch(keys[start : start + _BATCH]), self._table)
+            if left and found.add(self._batch(left), self._table):
+                raise Unavailable("the table left keys unprocessed twice")
+        return found
+
+    def _batch(self, keys: Sequence[items.Item]) -> dict[str, Any]:
+        request = {"RequestItems": {self._table: {"Keys": list(keys), "ConsistentRead": True}}}
+        try:
+            return self._call("dynamodb", "BatchGetItem", request)
+        except AWSError as exc:
+            raise Unavailable(f"the table can't be read: {exc.code}") from exc
+
+
+class _Found:
+    """The items of one or more batches, by key."""
+
+    def __init__(self) -> None:
+        self._items: dict[tuple[str, str], items.Item] = {}
+
+    def add(self, answer: Mapping[str, Any], table: str) -> list[items.Item]:
+        for item in answer["Responses"].get(table, ()):
+            self._items[item["pk"]["S"], item["sk"]["S"]] = item
+        left: list[items.Item] = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        return left
+
+    def __call__(self, key: items.Item) -> items.Item | None:
+        return self._items.get((key["pk"]["S"], key["sk"]["S"]))
+
+
+def _of_job(job: JobIdentity) -> tuple[items.Item, ...]:
+    return (
+        items.place_key(job.issuer, job.project_id),
+        items.chain_key(job.issuer, job.namespace_id),
+        items.job_key(job.issuer, job.job_id),
+        items.stops_key(job.issuer),
+    )

@@ -1,0 +1,77 @@
+"""What the deployment says of itself: issuers, public keys, base URL, known roots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters import agent_items, items
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Unavailable
+from jobgate.ports import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.bounds import Bounds
+    from jobgate.ports import Clock
+
+_PAGES_MAX = 100
+
+
+class DeploymentReader:
+    """Reads the deployment's items, and again every ISSUERS_MAX_AGE. Call it to have them.
+
+    Raises Unavailable where they can't be read again in time: an issuer that was removed meanwhile
+    must not go on being trusted.
+    """
+
+    def __init__(self, call: AWSCall, table: str, *, bounds: Bounds, clock: Clock) -> None:
+        self._call = call
+        self._table = table
+        self._bounds = bounds
+        self._clock = clock
+        self._read: tuple[float, Deployment] | None = None
+
+    def __call__(self) -> Deployment:
+        """The deployment, no older than ISSUERS_MAX_AGE."""
+        now = self._clock()
+        if self._read is None or self._read[0] + self._bounds.issuers_max_age < now:
+            self._read = now, self._deployment()
+        return self._read[1]
+
+    def _deployment(self) -> Deployment:
+        try:
+            settings = self._call(
+                "dynamodb", "GetItem", {"TableName": self._table, "Key": items.SETTINGS_KEY}
+            )
+            issuers = [items.issuer_of(item) for item in self._query("ISSUERS")]
+            projects = [agent_items.config_project_of(i) for i in self._query("CONFIG_PROJECTS")]
+            base_url, ca = items.settings_of(settings.get("Item")) or (None, None)
+            return Deployment(
+                base_url=base_url,
+                ca=ca,
+                issuers={issuer.alias: issuer for issuer in issuers},
+                keys=tuple(items.public_key_of(item) for item in self._query("KEYS")),
+                roots=frozenset(
+                    (project.issuer, project.root_path)
+                    for project in projects
+                    if project is not None and project.root_path is not None
+                ),
+            )
+        except AWSError as exc:
+            raise Unavailable(f"the deployment's items can't be read: {exc.code}") from exc
+
+    def _query(self, partition: str) -> Iterator[items.Item]:
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": partition}},
+        }
+        for _ in range(_PAGES_MAX):
+            answer = self._call("dynamodb", "Query", request)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        raise Unavailable(f"{partition} has more pages than can be read")

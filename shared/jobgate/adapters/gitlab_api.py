@@ -1,0 +1,169 @@
+"""GitLab's REST API, read only (docs.gitlab.com, "REST API": projects, groups, repositories)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from jobgate.core.errors import Unavailable
+from jobgate.ports import GitLab, GitLabGroup, GitLabProject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jobgate.adapters.https import Answer, HTTPSClient
+
+_JSON_MAX_BYTES = 8 * 1024 * 1024
+_PAGES_MAX = 200  # of a hundred: more files than anybody has agents
+_AGENTS_FOLDER = ".gitlab/agents"
+
+
+class GitLabAPI(GitLab):
+    """One instance, within `seconds` for all its calls together.
+
+    Only 200 and 404 are answers; a redirect of a project or group (a path that was renamed away)
+    is "not found", and everything else is Unavailable, so that nothing is concluded from it.
+    """
+
+    def __init__(
+        self, client: HTTPSClient, token: str, *, seconds: float, file_max_bytes: int
+    ) -> None:
+        self._client = client
+        self._token = token
+        self._deadline = time.monotonic() + seconds
+        self._file_max_bytes = file_max_bytes
+
+    def project(self, ref: int | str) -> GitLabProject | None:
+        body = self._object(f"/projects/{_segment(ref)}", may_redirect=True)
+        if body is None:
+            return None
+        try:
+            namespace = body["namespace"]
+            project = GitLabProject(
+                project_id=_int(body["id"]),
+                path=_str(body["path_with_namespace"]),
+                default_branch=body["default_branch"] or None,
+                namespace_id=_int(namespace["id"]),
+                namespace_path=_str(namespace["full_path"]),
+                namespace_kind=_str(namespace["kind"]),
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise Unavailable("a project in a form that isn't GitLab's") from exc
+        return project if _is(ref, project.project_id, project.path) else None
+
+    def group(self, ref: int | str) -> GitLabGroup | None:
+        body = self._object(f"/groups/{_segment(ref)}?with_projects=false", may_redirect=True)
+        if body is None:
+            return None
+        try:
+            parent = body["parent_id"]
+            group = GitLabGroup(
+                group_id=_int(body["id"]),
+                path=_str(body["full_path"]),
+                parent_id=None if parent is None else _int(parent),
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise Unavailable("a group in a form that isn't GitLab's") from exc
+        return group if _is(ref, group.group_id, group.path) else None
+
+    def head(self, project_id: int, branch: str) -> str | None:
+        body = self._object(f"/projects/{project_id}/repository/branches/{_segment(branch)}")
+        if body is None:
+            return None
+        try:
+            return _str(body["commit"]["id"])
+        except (KeyError, TypeError, ValueError) as exc:
+            raise Unavailable("a branch in a form that isn't GitLab's") from exc
+
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, str]:
+        query = {
+            "path": _AGENTS_FOLDER,
+            "ref": commit,
+            "recursive": "true",
+            "per_page": "100",
+            "pagination": "keyset",
+        }
+        files: dict[str, str] = {}
+        for entry in self._pages(f"/projects/{project_id}/repository/tree?{urlencode(query)}"):
+            try:
+                if entry["type"] == "blob":
+                    files[_str(entry["path"])] = _str(entry["id"])
+            except (KeyError, TypeError, ValueError) as exc:
+                raise Unavailable("a tree in a form that isn't GitLab's") from exc
+        return files
+
+    def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:
+        target = f"/projects/{project_id}/repository/files/{_segment(path)}/raw"
+        answer = self._get(
+            f"{target}?{urlencode({'ref': commit})}", max_bytes=self._file_max_bytes + 1
+        )
+        return None if answer is None else answer.body
+
+    def _object(self, target: str, *, may_redirect: bool = False) -> dict[str, Any] | None:
+        answer = self._get(target, max_bytes=_JSON_MAX_BYTES, may_redirect=may_redirect)
+        body = None if answer is None else answer.json()
+        if body is not None and not isinstance(body, dict):
+            raise Unavailable("an answer of GitLab's that isn't an object")
+        return body
+
+    def _pages(self, target: str) -> Iterator[dict[str, Any]]:
+        """Every entry of a list, page by page; a missing first page is an empty list."""
+        for _ in range(_PAGES_MAX):
+            answer = self._get(target, max_bytes=_JSON_MAX_BYTES)
+            if answer is None:
+                return
+            body = answer.json()
+            if not isinstance(body, list):
+                raise Unavailable("an answer of GitLab's that isn't a list")
+            yield from body
+            following = _next_page(answer.headers.get("link", ""))
+            if following is None:
+                return
+            target = following
+        raise Unavailable("a list of GitLab's with more pages than can be read")
+
+    def _get(self, target: str, *, max_bytes: int, may_redirect: bool = False) -> Answer | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise Unavailable("GitLab didn't answer in time")
+        answer = self._client.get(
+            target, headers={"PRIVATE-TOKEN": self._token}, seconds=left, max_bytes=max_bytes
+        )
+        if answer.status == 200:
+            return answer
+        if answer.status == 404 or (may_redirect and 300 <= answer.status < 400):
+            return None
+        raise Unavailable(f"GitLab answered {answer.status}")
+
+
+def _segment(ref: int | str) -> str:
+    return quote(str(ref), safe="")
+
+
+def _is(ref: int | str, found_id: int, found_path: str) -> bool:
+    """Whether what was found is what was asked for; `/groups/2024` asks for the id 2024."""
+    return found_id == ref if isinstance(ref, int) else found_path.lower() == ref.lower()
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not an integer")
+    return value
+
+
+def _str(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError("not a text")
+    return value
+
+
+def _next_page(link: str) -> str | None:
+    """The target of `rel="next"` (RFC 8288) below the API's own prefix."""
+    for part in link.split(","):
+        url, _, parameters = part.partition(";")
+        if 'rel="next"' in parameters:
+            _, found, target = url.strip().strip("<>").partition("/api/v4")
+            if found:
+                return target
+    return None

@@ -1,0 +1,114 @@
+"""Small HTTPS GETs to a GitLab instance: bounded in time and size, redirects never followed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from jobgate.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; header names are lower-case. `cut` is true where the body was longer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: bool
+
+    def json(self) -> Any:
+        """The body as JSON; raises Unavailable where it isn't, or where it was cut."""
+        if self.cut:
+            raise Unavailable("an answer that is too long")
+        try:
+            return json.loads(self.body)
+        except ValueError as exc:
+            raise Unavailable("an answer that isn't JSON") from exc
+
+
+class HTTPSClient:
+    """One kept connection to one origin, trusting `ca` (PEM) or else the public authorities."""
+
+    def __init__(self, url: str, ca: str | None, *, agent: str = "jobgate") -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or parts.hostname is None:
+            raise ValueError("only https URLs with a host are fetched")
+        self._origin = (parts.hostname, parts.port or 443)
+        self._prefix = parts.path.rstrip("/")
+        self._tls = ssl.create_default_context(cadata=ca)
+        self._agent = agent
+        self._kept: http.client.HTTPSConnection | None = None
+
+    def get(
+        self,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        seconds: float,
+        max_bytes: int,
+    ) -> Answer:
+        """GET `target` (path and query, encoded); raises Unavailable within about `seconds`."""
+        deadline = time.monotonic() + seconds
+        fresh = self._kept is None
+        try:
+            return self._get(target, headers or {}, deadline, max_bytes)
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            if fresh:
+                raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
+        # A kept connection may have been closed by the other side meanwhile: once more, anew.
+        try:
+            return self._get(target, headers or {}, deadline, max_bytes)
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
+
+    def close(self) -> None:
+        """Drop the kept connection."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _get(
+        self, target: str, headers: Mapping[str, str], deadline: float, max_bytes: int
+    ) -> Answer:
+        connection = self._kept or http.client.HTTPSConnection(*self._origin, context=self._tls)
+        self._kept = connection
+        self._bound(connection, deadline)
+        sent = {"User-Agent": self._agent, "Accept": "application/json", **headers}
+        connection.request("GET", self._prefix + target, headers=sent)
+        response = connection.getresponse()
+        body = bytearray()
+        while len(body) <= max_bytes:
+            self._bound(connection, deadline)
+            chunk = response.read1(min(_CHUNK, max_bytes + 1 - len(body)))
+            if not chunk:
+                break
+            body += chunk
+        cut = len(body) > max_bytes
+        if not cut and response.length:
+            raise http.client.IncompleteRead(bytes(body))
+        if cut or response.will_close:
+            self.close()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, bytes(body[:max_bytes]), cut)
+
+    @staticmethod
+    def _bound(connection: http.client.HTTPSConnection, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.timeout = left
+        if connection.sock is not None:
+            connection.sock.settimeout(left)

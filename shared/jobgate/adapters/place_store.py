@@ -1,0 +1,46 @@
+"""Writes of where projects and namespaces are; the newest fetch wins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobgate.adapters import items
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Unavailable
+from jobgate.ports import PlaceStore
+
+if TYPE_CHECKING:
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.namespace import NamespaceChain, ProjectPlace
+
+
+class DynamoDBPlaces(PlaceStore):
+    """Places and chains in the table."""
+
+    def __init__(self, call: AWSCall, table: str) -> None:
+        self._call = call
+        self._table = table
+
+    def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None:
+        self._put(items.place_item(issuer, project_id, place), place.fetched_at)
+
+    def save_chain(self, issuer: str, chain: NamespaceChain) -> None:
+        self._put(items.chain_item(issuer, chain), chain.fetched_at)
+
+    def _put(self, item: items.Item, fetched_at: float) -> None:
+        number = {"N": repr(fetched_at)}
+        try:
+            self._call(
+                "dynamodb",
+                "PutItem",
+                {
+                    "TableName": self._table,
+                    "Item": item | {"fetched_at": number},
+                    # A slow writer must not put back what a faster one has just corrected.
+                    "ConditionExpression": "attribute_not_exists(pk) OR fetched_at <= :at",
+                    "ExpressionAttributeValues": {":at": number},
+                },
+            )
+        except AWSError as exc:
+            if exc.code != "ConditionalCheckFailedException":
+                raise Unavailable(f"a place can't be kept: {exc.code}") from exc

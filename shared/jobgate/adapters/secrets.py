@@ -1,0 +1,45 @@
+"""Values in Secrets Manager, kept for a while so that a warm function needn't ask each time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.ports import Clock
+
+_KEPT_SECONDS = 60.0
+
+
+class SecretReader:
+    """Reads secrets that hold a JSON object."""
+
+    def __init__(self, call: AWSCall, *, clock: Clock) -> None:
+        self._call = call
+        self._clock = clock
+        self._read: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def json(self, secret: str) -> dict[str, Any]:
+        """The JSON object in the secret of this ARN; raises Unavailable."""
+        now = self._clock()
+        known = self._read.get(secret)
+        if known is None or known[0] + _KEPT_SECONDS < now:
+            known = self._read[secret] = now, self._value(secret)
+        return known[1]
+
+    def _value(self, secret: str) -> dict[str, Any]:
+        try:
+            answer = self._call("secretsmanager", "GetSecretValue", {"SecretId": secret})
+            value = json.loads(answer["SecretString"])
+        except AWSError as exc:
+            raise Unavailable(f"a secret can't be read: {exc.code}") from exc
+        except (KeyError, ValueError):
+            # Not "from": the library's text would quote the secret.
+            raise Unavailable("a secret doesn't hold JSON") from None
+        if not isinstance(value, dict):
+            raise Unavailable("a secret doesn't hold a JSON object")
+        return value

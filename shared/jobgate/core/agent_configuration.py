@@ -1,0 +1,176 @@
+"""Reads an agent's `config.yaml`, as strictly as GitLab does inside `ci_access`.
+
+Source: GitLab, "Using GitLab CI/CD with a Kubernetes cluster" (keyword `ci_access`). Unknown keys
+inside of `ci_access` are mistakes, those beside it belong to other features of GitLab's agent. All
+mistakes are found in one reading, each with its place in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import yaml
+
+from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity, Problem
+from jobgate.core.yaml_nodes import NodeReader, parse
+
+if TYPE_CHECKING:
+    from jobgate.core.agent import AccessAs
+
+FILE_MAX_BYTES = 131_072  # GitLab's agent.configuration.max_configuration_file_size
+_ENTRY_KEYS = (
+    "default_namespace",
+    "access_as",
+    "environments",
+    "protected_branches_only",
+    "resource_management",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenEntry:
+    """An entry as it's written; `path` is the full path as in the file, empty for the instance."""
+
+    path: str
+    line: int
+    column: int
+    access_as: AccessAs = field(default_factory=AsAgent)
+    default_namespace: str | None = None
+    environments: tuple[str, ...] = ()
+    protected_branches_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfiguration:
+    """What a valid file says under `ci_access`, in the file's order."""
+
+    projects: tuple[WrittenEntry, ...] = ()
+    groups: tuple[WrittenEntry, ...] = ()
+    instance: WrittenEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidConfiguration:
+    """A file that can't be used, with at least one problem."""
+
+    problems: tuple[Problem, ...]
+
+
+def read_configuration(
+    data: bytes | None, *, file: str
+) -> AgentConfiguration | InvalidConfiguration:
+    """Read a file's content; None is a file that isn't there, and like an empty one valid."""
+    if data is None:
+        return AgentConfiguration()
+    if len(data) > FILE_MAX_BYTES:
+        problem = Problem(
+            code="file_too_large",
+            file=file,
+            line=1,
+            column=1,
+            text=f"more than {FILE_MAX_BYTES} bytes",
+            fix=f"Make the file smaller than {FILE_MAX_BYTES} bytes.",
+        )
+        return InvalidConfiguration((problem,))
+    root = parse(data, file=file)
+    if isinstance(root, Problem):
+        return InvalidConfiguration((root,))
+    reader = NodeReader(file)
+    configuration = _configuration(reader, root)
+    if reader.problems:
+        return InvalidConfiguration(tuple(reader.problems))
+    return configuration
+
+
+def _configuration(reader: NodeReader, root: yaml.Node | None) -> AgentConfiguration:
+    top = reader.mapping(root, what="the file")
+    access = reader.mapping(top.get("ci_access"), what="ci_access")
+    reader.known(access, "ci_access", ("projects", "groups", "instance"))
+    instance = access.get("instance")
+    return AgentConfiguration(
+        projects=_entries(reader, access.get("projects"), "ci_access.projects"),
+        groups=_entries(reader, access.get("groups"), "ci_access.groups"),
+        instance=None
+        if instance is None
+        else _entry(reader, instance, "ci_access.instance", needs_id=False),
+    )
+
+
+def _entries(reader: NodeReader, node: yaml.Node | None, what: str) -> tuple[WrittenEntry, ...]:
+    return tuple(
+        _entry(reader, item, f"{what}[{number}]", needs_id=True)
+        for number, item in enumerate(reader.sequence(node, what=what))
+    )
+
+
+def _entry(reader: NodeReader, node: yaml.Node, what: str, *, needs_id: bool) -> WrittenEntry:
+    given = reader.mapping(node, what=what)
+    reader.known(given, what, ("id", *_ENTRY_KEYS) if needs_id else _ENTRY_KEYS)
+    identifier = given.get("id")
+    if needs_id and identifier is None:
+        reader.problem(node, "id_missing", what, "Add id: with the full path.")
+    resources = reader.mapping(given.get("resource_management"), what="resource_management")
+    reader.known(resources, "resource_management", ("enabled",))
+    reader.boolean(resources.get("enabled"), what="resource_management.enabled")
+    mark = (identifier or node).start_mark
+    return WrittenEntry(
+        path=(reader.text(identifier, what=f"{what}.id") or "") if needs_id else "",
+        line=mark.line + 1,
+        column=mark.column + 1,
+        access_as=_access_as(reader, given.get("access_as"), f"{what}.access_as"),
+        default_namespace=reader.text(
+            given.get("default_namespace"), what=f"{what}.default_namespace", may_be_empty=True
+        )
+        or None,
+        environments=reader.texts(given.get("environments"), what=f"{what}.environments"),
+        protected_branches_only=reader.boolean(
+            given.get("protected_branches_only"), what=f"{what}.protected_branches_only"
+        ),
+    )
+
+
+def _access_as(reader: NodeReader, node: yaml.Node | None, what: str) -> AccessAs:
+    if node is None or reader.is_null(node):
+        return AsAgent()
+    given = reader.mapping(node, what=what)
+    reader.known(given, what, ("agent", "ci_job", "impersonate"))
+    set_kinds = [kind for kind, value in given.items() if not reader.is_null(value)]
+    if len(set_kinds) != 1:
+        fix = "Give exactly one of agent: {}, ci_job: {} and impersonate: {…}."
+        reader.problem(node, "access_as_not_one", what, fix)
+        return AsAgent()
+    kind = set_kinds[0]
+    value = given[kind]
+    if kind == "impersonate":
+        return _identity(reader, value, f"{what}.impersonate")
+    reader.known(reader.mapping(value, what=f"{what}.{kind}"), f"{what}.{kind}", ())
+    return AsCIJob() if kind == "ci_job" else AsAgent()
+
+
+def _identity(reader: NodeReader, node: yaml.Node, what: str) -> AsIdentity:
+    given = reader.mapping(node, what=what)
+    reader.known(given, what, ("username", "uid", "groups", "extra"))
+    if given.get("username") is None:
+        reader.problem(node, "username_missing", what, "Add username:.")
+    uid = reader.text(given.get("uid"), what=f"{what}.uid", may_be_empty=True)
+    return AsIdentity(
+        username=reader.text(given.get("username"), what=f"{what}.username") or "",
+        uid=uid or None,
+        groups=reader.texts(given.get("groups"), what=f"{what}.groups"),
+        extra=tuple(
+            _extra(reader, item, f"{what}.extra[{number}]")
+            for number, item in enumerate(reader.sequence(given.get("extra"), what=f"{what}.extra"))
+        ),
+    )
+
+
+def _extra(reader: NodeReader, node: yaml.Node, what: str) -> tuple[str, tuple[str, ...]]:
+    given = reader.mapping(node, what=what)
+    reader.known(given, what, ("key", "val"))
+    if given.get("key") is None:
+        reader.problem(node, "key_missing", what, "Add key:.")
+    values = reader.texts(given.get("val"), what=f"{what}.val")
+    if not values:
+        reader.problem(node, "val_missing", what, "Add val: with at least one value.")
+    return reader.text(given.get("key"), what=f"{what}.key") or "", values

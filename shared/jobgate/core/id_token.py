@@ -1,0 +1,90 @@
+"""GitLab's ID token: what its claims mean (GitLab, "ID token payload"), claim by claim.
+
+Ids are decimal strings, `runner_id` a number, booleans are strings; a claim that neither the
+decision nor the identity uses is ignored. `sub` is never read: a project may change its form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobgate.core.errors import InvalidToken
+from jobgate.core.job import JobIdentity, VerifiedJob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobgate.core.bounds import Bounds
+
+_ID_DIGITS = 19
+_TEXT_MAX = 1024
+# Pipelines that may run in another project than the one that `project_id` names (merge requests
+# from forks, and the child pipelines of these).
+_FORK_SOURCES = frozenset({"merge_request_event", "parent_pipeline"})
+
+
+def verified_job(
+    claims: Mapping[str, Any], *, issuer: str, bounds: Bounds, now: float
+) -> VerifiedJob:
+    """Read claims whose signature, issuer, audience and times were verified.
+
+    `issuer` is the alias. Raises InvalidToken for a claim that is needed and isn't what GitLab
+    writes, and for a token older than job states are kept.
+    """
+    issued_at = claims.get("iat")
+    if not isinstance(issued_at, int) or issued_at + bounds.job_kept < now:
+        raise InvalidToken("the ID token is older than job states are kept")
+    running = "job_project_id" in claims
+    source = _text(claims, "pipeline_source")
+    project = "job_project" if running else "project"
+    job = JobIdentity(
+        issuer=issuer,
+        job_id=_id(claims, "job_id"),
+        project_id=_id(claims, f"{project}_id"),
+        project_path=_text(claims, f"{project}_path"),
+        namespace_id=_id(claims, "job_namespace_id" if running else "namespace_id"),
+        pipeline_id=_id(claims, "pipeline_id"),
+        pipeline_source=source,
+        user_id=_id(claims, "user_id") if claims.get("user_id") else None,
+        user_login=_text(claims, "user_login"),
+        runner_id=_id(claims, "runner_id") if claims.get("runner_id") is not None else None,
+        ref=_text(claims, "ref"),
+        ref_protected=_boolean(claims, "ref_protected"),
+        environment=_optional_text(claims, "environment"),
+        tier=_optional_text(claims, "deployment_tier"),
+    )
+    return VerifiedJob(
+        job=job,
+        jti=_text(claims, "jti"),
+        expires_at=int(claims["exp"]),
+        project_is_certain=running or source not in _FORK_SOURCES,
+    )
+
+
+def _id(claims: Mapping[str, Any], name: str) -> int:
+    value = claims.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _ID_DIGITS:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise InvalidToken(f"the claim {name} isn't an id")
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value or len(value) > _TEXT_MAX:
+        raise InvalidToken(f"the claim {name} isn't a text")
+    return value
+
+
+def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
+    return None if claims.get(name) is None else _text(claims, name)
+
+
+def _boolean(claims: Mapping[str, Any], name: str) -> bool:
+    value = claims.get(name)
+    if value in (True, "true"):
+        return True
+    if value in (False, "false"):
+        return False
+    raise InvalidToken(f"the claim {name} is neither true nor false")

@@ -1,0 +1,124 @@
+"""Where projects and groups are in GitLab's tree, asked of GitLab and never guessed from a path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobgate.core.errors import Unavailable
+from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace, Surroundings
+from jobgate.ports import SurroundingsSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobgate.core.bounds import Bounds
+    from jobgate.core.job import JobIdentity
+    from jobgate.ports import Clock, Deployment, GitLab, GitLabGroup, GitLabProject, PlaceStore
+
+_DEPTH_MAX = 21  # GitLab allows twenty levels of subgroups
+
+
+class NamespaceTree:
+    """The tree as far as one run needs it: each group is asked for once."""
+
+    def __init__(self, gitlab: GitLab, *, now: float) -> None:
+        self._gitlab = gitlab
+        self._now = now
+        self._groups: dict[int, GitLabGroup] = {}
+
+    def place(self, project: GitLabProject) -> tuple[ProjectPlace, NamespaceChain]:
+        """Where a project is: its namespace with all ancestors."""
+        chain = self._chain_of_project(project)
+        place = ProjectPlace(
+            namespace_id=project.namespace_id,
+            path=project.path,
+            root_id=chain.root_id,
+            fetched_at=self._now,
+        )
+        return place, chain
+
+    def chain_of_group(self, group: GitLabGroup) -> NamespaceChain:
+        """A group's ancestors, root first, and itself."""
+        self._groups[group.group_id] = group
+        return self._chain(group.group_id)
+
+    def _chain_of_project(self, project: GitLabProject) -> NamespaceChain:
+        if project.namespace_kind == "group":
+            return self._chain(project.namespace_id)
+        member = Namespace(namespace_id=project.namespace_id, path=project.namespace_path)
+        return NamespaceChain(kind="user", members=(member,), fetched_at=self._now)
+
+    def _chain(self, group_id: int) -> NamespaceChain:
+        members: list[Namespace] = []
+        upwards: int | None = group_id
+        while upwards is not None:
+            if len(members) == _DEPTH_MAX:
+                raise Unavailable("a group with more ancestors than GitLab allows")
+            group = self._group(upwards)
+            members.append(Namespace(namespace_id=group.group_id, path=group.path))
+            upwards = group.parent_id
+        return NamespaceChain(kind="group", members=tuple(reversed(members)), fetched_at=self._now)
+
+    def _group(self, group_id: int) -> GitLabGroup:
+        group = self._groups.get(group_id)
+        if group is None:
+            group = self._gitlab.group(group_id)
+            if group is None:
+                raise Unavailable("an ancestor group that GitLab doesn't show us")
+            self._groups[group_id] = group
+        return group
+
+
+class LazySurroundings(SurroundingsSource):
+    """Asks GitLab only when what is stored isn't fresh, and only about projects of a known root.
+
+    A stranger on the same GitLab can mint valid tokens for our audience; the root path in the token
+    is signed, and good enough to decide whether to spend a call, though not to grant anything.
+    """
+
+    def __init__(
+        self,
+        deployment: Callable[[], Deployment],
+        gitlab_of: Callable[[str], GitLab],
+        store: PlaceStore,
+        *,
+        bounds: Bounds,
+        clock: Clock,
+    ) -> None:
+        self._deployment = deployment
+        self._gitlab_of = gitlab_of
+        self._store = store
+        self._bounds = bounds
+        self._clock = clock
+
+    def surroundings(
+        self, job: JobIdentity, place: ProjectPlace | None, chain: NamespaceChain | None
+    ) -> Surroundings:
+        """See `SurroundingsSource.surroundings`."""
+        stored = Surroundings(place=place, chain=chain)
+        if self._is_fresh(stored):
+            return stored
+        try:
+            if (job.issuer, job.root_path) not in self._deployment().roots:
+                return stored
+            return self._fetched(job)
+        except Unavailable:
+            return stored
+
+    def _is_fresh(self, stored: Surroundings) -> bool:
+        oldest = self._clock() - self._bounds.chain_fresh
+        return (
+            stored.place is not None
+            and stored.chain is not None
+            and min(stored.place.fetched_at, stored.chain.fetched_at) >= oldest
+        )
+
+    def _fetched(self, job: JobIdentity) -> Surroundings:
+        gitlab = self._gitlab_of(job.issuer)
+        project = gitlab.project(job.project_id)
+        if project is None:
+            raise Unavailable("a project that GitLab doesn't show us")
+        place, chain = NamespaceTree(gitlab, now=self._clock()).place(project)
+        self._store.save_place(job.issuer, job.project_id, place)
+        self._store.save_chain(job.issuer, chain)
+        return Surroundings(place=place, chain=chain)
