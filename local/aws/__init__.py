@@ -1,0 +1,19 @@
+"""AWS on this machine: ministack, given the product's real build by the real `sam deploy`.
+
+One process, ministack, stands for DynamoDB, SQS, KMS, Secrets Manager, Scheduler, CloudFormation
+and the rest, with its state in memory, behind TLS. It runs the functions that a queue or a schedule
+starts by itself, as processes of its own interpreter, whatever runtime the template names. So
+`sam build` makes the layer for that very interpreter, and each start proves that it fits. Requests
+over HTTP don't come this way: the local gateway (`local.gateway`) carries those, with the same
+artifacts.
+
+What a function writes ends up in its own log group (`AWS.log_messages`) and in ministack's log.
+
+ministack differs from AWS in what this package has to know: it looks at no IAM policy, checks no
+credentials, fires schedules up to ten seconds late, and passes its own environment on to the
+functions (which is how they learn to trust the local CA).
+"""
+
+from local.aws.stack import AWS
+
+__all__ = ["AWS"]
