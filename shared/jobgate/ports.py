@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from jobgate.core.access_token import AccessToken
-    from jobgate.core.agent import AgentSnapshot, ClusterConnection
+    from jobgate.core.agent import AgentSnapshot, ClusterConnection, Credential
+    from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.keys import PublicKey
     from jobgate.core.liveness import JobState, Stop
     from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
+    from jobgate.core.upstream_request import UpstreamRequest
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -146,6 +148,66 @@ class AccessTokenVerifier(Protocol):
         ...
 
 
+class ClusterSecrets(Protocol):
+    """The credentials that registration put into the secrets' store."""
+
+    def fetch(self, credential: Credential) -> ClusterSecret: ...
+
+    def forget(self, credential: Credential) -> None:
+        """The cluster refused it: read it anew at the next request."""
+        ...
+
+
+class UpstreamResponse(Protocol):
+    """The head of a cluster's answer, and the way to its body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    connect_seconds: float
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it comes, never decoded.
+
+        The first item never waits, and no wait is longer than about a second: an empty item means
+        that nothing has come yet. Raises Unavailable where the body breaks off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of an answer, read to its end or not."""
+        ...
+
+
+class ClusterGateway(Protocol):
+    """Sends requests to the clusters' API servers."""
+
+    def send(
+        self,
+        cluster: ClusterConnection,
+        request: UpstreamRequest,
+        *,
+        certificate: ClientCertificate | None,
+        deadline: float,
+    ) -> UpstreamResponse:
+        """Send a request, and never twice what may change something; `deadline` in epoch seconds.
+
+        Raises TimedOut where the head of the answer doesn't come in time.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What a streaming handler answers. Of `body` the same holds as of `UpstreamResponse.chunks`.
+
+    An exception out of `body` breaks the stream visibly, where its end would look like success.
+    """
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: Iterator[bytes]
+
+
 # --- Refresh ---
 
 
@@ -171,20 +233,16 @@ class RefreshStore(Protocol):
 
     def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None: ...
 
-    def add_to_index(
-        self, subjects: Iterable[Subject], *, issuer: str, agent_id: int, version: int
-    ) -> None:
-        """Stamp the agent with `version` in each subject's item, unless a newer stamp is there."""
+    def add_to_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+        """Stamp the agent with the snapshot's version in each subject's item, unless newer."""
         ...
 
     def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:
         """Replace the snapshot of version `replaces` (None: the first). Raises Conflict."""
         ...
 
-    def remove_from_index(
-        self, subjects: Iterable[Subject], *, issuer: str, agent_id: int, version: int
-    ) -> None:
-        """Take the agent out where its stamp is no newer than `version`."""
+    def remove_from_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+        """Take the agent out where its stamp is no newer than the snapshot's version."""
         ...
 
     def note_refresh(
@@ -259,10 +317,24 @@ class RefreshQueue(Protocol):
 
     def send(self, issuer: str, project_id: int, *, deduplication_id: str | None) -> None: ...
 
+    def send_job_end(
+        self, issuer: str, job_id: int, state: JobState, *, deduplication_id: str | None
+    ) -> None:
+        """Hand a job's state over, for when it couldn't be written at once."""
+        ...
+
+
+class ConfigProjects(Protocol):
+    """The configuration projects of all issuers."""
+
+    def all(self) -> Iterable[tuple[str, int]]:
+        """Issuer alias and project id of each."""
+        ...
+
 
 class JobStates(Protocol):
     """Writes of a job's state."""
 
-    def put(self, issuer: str, job_id: int, state: JobState, *, expires_at: int) -> bool:
-        """Write unless the stored state is terminal; false where it was."""
+    def put(self, issuer: str, job_id: int, state: JobState) -> bool:
+        """Write unless the stored state is terminal; false where it was. Kept for JOB_KEPT."""
         ...

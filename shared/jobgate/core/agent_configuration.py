@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import yaml
-
 from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity, Problem
 from jobgate.core.yaml_nodes import NodeReader, parse
 
 if TYPE_CHECKING:
+    import yaml
+
     from jobgate.core.agent import AccessAs
 
 FILE_MAX_BYTES = 131_072  # GitLab's agent.configuration.max_configuration_file_size

@@ -8,7 +8,7 @@ and lists.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -150,7 +150,7 @@ class NodeReader:
         return self._visited <= _NODES_MAX
 
 
-def _problem(file: str, code: str, mark: yaml.Mark | None, text: str | None) -> Problem:
+def _problem(file: str, code: str, mark: Any, text: str | None) -> Problem:
     return Problem(
         code=code,
         file=file,

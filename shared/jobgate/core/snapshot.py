@@ -1,0 +1,161 @@
+"""Compiles a written configuration into a snapshot: paths become ids, limits and scope are checked.
+
+Nothing that is refused lets something wider in: an entry whose target is known but that may not be
+used stays as a denial in its place of precedence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobgate.core.agent import AgentSnapshot, AsIdentity, Entry, Problem
+from jobgate.core.impersonation import fault_of_static_identity
+from jobgate.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobgate.core.agent import ConfigProject
+    from jobgate.core.agent_configuration import AgentConfiguration, WrittenEntry
+
+ENTRY_LIMIT = 500  # GitLab's limit on projects, and on groups, of one agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a path in the file leads to now: a project or a group, and its top-level namespace."""
+
+    id: int
+    path: str
+    root_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Every path of a file, lower-cased, with what it leads to; None leads nowhere."""
+
+    projects: Mapping[str, Target | None]
+    groups: Mapping[str, Target | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotHead:
+    """What a snapshot says beside its entries."""
+
+    issuer: str
+    agent_id: int
+    agent_name: str
+    version: int
+    commit: str
+    config_project: ConfigProject
+    file: str
+
+
+def compile_snapshot(
+    configuration: AgentConfiguration, targets: Targets, head: SnapshotHead
+) -> AgentSnapshot:
+    """A snapshot of a valid configuration. A later entry for the same target wins."""
+    problems: list[Problem] = []
+    compiling = _Compiling(head, problems)
+    instance = configuration.instance
+    if instance is not None:
+        compiling.problem(
+            instance,
+            "instance_not_enabled",
+            "ci_access.instance",
+            "Name projects or groups: this deployment doesn't grant to the whole instance.",
+        )
+    return AgentSnapshot(
+        issuer=head.issuer,
+        agent_id=head.agent_id,
+        agent_name=head.agent_name,
+        version=head.version,
+        commit=head.commit,
+        valid=True,
+        config_project=head.config_project,
+        projects=compiling.entries(configuration.projects, targets.projects),
+        groups=compiling.entries(configuration.groups, targets.groups),
+        instance=None,
+        problems=tuple(problems),
+    )
+
+
+def keep_last_good(
+    previous: AgentSnapshot | None, head: SnapshotHead, problems: tuple[Problem, ...]
+) -> AgentSnapshot:
+    """What a broken file leaves: the last good configuration in force, with the file's problems.
+
+    A file that was never valid grants nothing, implicit access included.
+    """
+    if previous is not None:
+        return dataclasses.replace(previous, version=head.version, problems=problems)
+    return AgentSnapshot(
+        issuer=head.issuer,
+        agent_id=head.agent_id,
+        agent_name=head.agent_name,
+        version=head.version,
+        commit=head.commit,
+        valid=False,
+        config_project=head.config_project,
+        projects={},
+        groups={},
+        problems=problems,
+    )
+
+
+class _Compiling:
+    def __init__(self, head: SnapshotHead, problems: list[Problem]) -> None:
+        self._head = head
+        self._problems = problems
+
+    def entries(
+        self, written: Sequence[WrittenEntry], targets: Mapping[str, Target | None]
+    ) -> dict[int, Entry]:
+        entries: dict[int, Entry] = {}
+        for number, entry in enumerate(written):
+            target = targets[entry.path.lower()]
+            if target is None:
+                self.problem(entry, "not_found", entry.path, "Correct the path, or remove it.")
+                continue
+            if target.id in entries:
+                self.problem(entry, "duplicate", entry.path, "Leave one; the last one counts.")
+            entries[target.id] = self._entry(entry, target, number)
+        return entries
+
+    def _entry(self, written: WrittenEntry, target: Target, number: int) -> Entry:
+        refused = None
+        if number >= ENTRY_LIMIT:
+            refused = Reason.NOT_LISTED
+            fix = f"Keep to {ENTRY_LIMIT} entries, or authorize a group instead."
+            self.problem(written, "beyond_limit", written.path, fix)
+        elif isinstance(written.access_as, AsIdentity) and (
+            fault := fault_of_static_identity(written.access_as)
+        ):
+            refused = Reason.RESERVED_IDENTITY
+            self.problem(written, "reserved_identity", fault, "Name another user or group.")
+        elif target.root_id != self._head.config_project.root_id:
+            # Judged anew at each decision, on where the project is then.
+            fix = "Only projects and groups of the same top-level group can be authorized."
+            self.problem(written, "out_of_scope", written.path, fix)
+        return Entry(
+            path=target.path,
+            access_as=written.access_as,
+            default_namespace=written.default_namespace,
+            environments=written.environments,
+            protected_branches_only=written.protected_branches_only,
+            refused=refused,
+        )
+
+    def problem(self, entry: WrittenEntry, code: str, text: str, fix: str) -> None:
+        self._problems.append(
+            Problem(
+                code=code,
+                file=self._head.file,
+                line=entry.line,
+                column=entry.column,
+                text=text,
+                fix=fix,
+            )
+        )

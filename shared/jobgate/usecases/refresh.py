@@ -1,0 +1,227 @@
+"""Refresh: one configuration project's files become the snapshots of its agents.
+
+read what is stored -> the default branch's head -> the files at that commit -> resolve paths ->
+compile -> publish: index additions, one conditional snapshot, index removals. The stored version is
+read before GitLab is asked, so that an older answer never replaces a newer one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobgate.core import record
+from jobgate.core.agent import ConfigProject
+from jobgate.core.agent_configuration import (
+    AgentConfiguration,
+    InvalidConfiguration,
+    read_configuration,
+)
+from jobgate.core.errors import Unavailable
+from jobgate.core.snapshot import (
+    SnapshotHead,
+    Target,
+    Targets,
+    compile_snapshot,
+    keep_last_good,
+)
+from jobgate.ports import Subject
+from jobgate.usecases.namespaces import NamespaceTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jobgate.core.agent import AgentSnapshot
+    from jobgate.ports import Clock, ConfigProjectItem, GitLab, Recorder, RefreshStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """A configuration project at one commit."""
+
+    project: ConfigProject
+    root_path: str
+    commit: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """The refresh and what it needs."""
+
+    gitlab_of: Callable[[str], GitLab]
+    store: RefreshStore
+    recorder: Recorder
+    clock: Clock
+
+    def run(self, issuer: str, project_id: int) -> None:
+        """Refresh one configuration project.
+
+        Raises Unavailable or Conflict where it must be tried again; the last good stays meanwhile.
+        """
+        item = self.store.config_project(issuer, project_id)
+        if item is None:
+            return
+        stored = {i: self.store.snapshot(issuer, i) for i in item.agents}
+        try:
+            self._refresh(item, stored)
+        except Unavailable as exc:
+            self._note(item, error=str(exc))
+            raise
+
+    def _refresh(self, item: ConfigProjectItem, stored: Mapping[int, AgentSnapshot | None]) -> None:
+        gitlab = self.gitlab_of(item.issuer)
+        tree = NamespaceTree(gitlab, now=self.clock())
+        head = self._head(gitlab, tree, item.project_id)
+        if head is None:
+            self._note(item, error="the repository is empty")
+            return
+        for agent_id in sorted(item.agents):
+            if self._is_registered(item, agent_id):
+                previous = stored[agent_id]
+                snapshot_head = _snapshot_head(item, agent_id, head, previous)
+                file = snapshot_head.file
+                data = (
+                    gitlab.raw_file(item.project_id, file, head.commit)
+                    if file in head.files
+                    else None
+                )
+                snapshot = _compiled(data, snapshot_head, previous, gitlab=gitlab, tree=tree)
+                self._publish(snapshot, previous)
+        self._note(item, head=head)
+
+    def _is_registered(self, item: ConfigProjectItem, agent_id: int) -> bool:
+        """Whether the connection agrees: unlike the list of agents, refreshes may not write it."""
+        cluster = self.store.cluster(item.issuer, agent_id)
+        return cluster is not None and (cluster.config_project_id, cluster.agent_name) == (
+            item.project_id,
+            item.agents[agent_id],
+        )
+
+    def _head(self, gitlab: GitLab, tree: NamespaceTree, project_id: int) -> _Head | None:
+        project = gitlab.project(project_id)
+        if project is None:
+            raise Unavailable("the configuration project isn't there, or not for our token")
+        if project.default_branch is None:
+            return None
+        place, chain = tree.place(project)
+        commit = gitlab.head(project_id, project.default_branch)
+        if commit is None:
+            return None
+        return _Head(
+            project=ConfigProject(
+                project_id=project_id,
+                path=project.path,
+                namespace_id=place.namespace_id,
+                root_id=place.root_id,
+            ),
+            root_path=chain.members[0].path.lower(),
+            commit=commit,
+            files=gitlab.agent_files(project_id, commit),
+        )
+
+    def _publish(self, snapshot: AgentSnapshot, previous: AgentSnapshot | None) -> None:
+        if previous is not None and previous == dataclasses.replace(
+            snapshot, version=previous.version, commit=previous.commit
+        ):
+            # Nothing that decides has changed, only a commit elsewhere in the repository.
+            return
+        now_named = _subjects(snapshot)
+        self.store.add_to_index(now_named, snapshot)
+        self.store.publish(snapshot, replaces=None if previous is None else previous.version)
+        gone = frozenset() if previous is None else _subjects(previous) - now_named
+        self.store.remove_from_index(gone, snapshot)
+        self._record(snapshot)
+
+    def _record(self, snapshot: AgentSnapshot) -> None:
+        self.recorder(
+            record.record(
+                "refresh",
+                at=self.clock(),
+                outcome="allowed" if snapshot.valid else "refused",
+                issuer=snapshot.issuer,
+                agent_id=snapshot.agent_id,
+                agent=snapshot.context,
+                config_project_id=snapshot.config_project.project_id,
+                config_commit=snapshot.commit,
+                version=snapshot.version,
+                problems=[f"{p.file}:{p.line} {p.code}" for p in snapshot.problems],
+            )
+        )
+
+    def _note(
+        self, item: ConfigProjectItem, *, head: _Head | None = None, error: str | None = None
+    ) -> None:
+        commit = item.last_commit if head is None else head.commit
+        root_path = item.root_path if head is None else head.root_path
+        if (commit, root_path, error) == (item.last_commit, item.root_path, item.last_error):
+            return
+        self.store.note_refresh(
+            item.issuer,
+            item.project_id,
+            root_path=root_path,
+            commit=commit,
+            error=error,
+            at=self.clock(),
+        )
+
+
+def _snapshot_head(
+    item: ConfigProjectItem, agent_id: int, head: _Head, previous: AgentSnapshot | None
+) -> SnapshotHead:
+    name = item.agents[agent_id]
+    return SnapshotHead(
+        issuer=item.issuer,
+        agent_id=agent_id,
+        agent_name=name,
+        version=1 if previous is None else previous.version + 1,
+        commit=head.commit,
+        config_project=head.project,
+        file=f".gitlab/agents/{name}/config.yaml",
+    )
+
+
+def _compiled(
+    data: bytes | None,
+    head: SnapshotHead,
+    previous: AgentSnapshot | None,
+    *,
+    gitlab: GitLab,
+    tree: NamespaceTree,
+) -> AgentSnapshot:
+    configuration = read_configuration(data, file=head.file)
+    if isinstance(configuration, InvalidConfiguration):
+        return keep_last_good(previous, head, configuration.problems)
+    return compile_snapshot(configuration, _resolve(configuration, gitlab, tree), head)
+
+
+def _resolve(configuration: AgentConfiguration, gitlab: GitLab, tree: NamespaceTree) -> Targets:
+    """Every path once, whatever its case."""
+    projects: dict[str, Target | None] = {}
+    for path in {entry.path.lower() for entry in configuration.projects}:
+        project = gitlab.project(path)
+        if project is not None:
+            place, _ = tree.place(project)
+            projects[path] = Target(id=project.project_id, path=project.path, root_id=place.root_id)
+        else:
+            projects[path] = None
+    groups: dict[str, Target | None] = {}
+    for path in {entry.path.lower() for entry in configuration.groups}:
+        group = gitlab.group(path)
+        if group is not None:
+            chain = tree.chain_of_group(group)
+            groups[path] = Target(id=group.group_id, path=group.path, root_id=chain.root_id)
+        else:
+            groups[path] = None
+    return Targets(projects=projects, groups=groups)
+
+
+def _subjects(snapshot: AgentSnapshot) -> frozenset[Subject]:
+    """Who the index must lead from to this agent, the implicit project included."""
+    subjects = {Subject("project", i) for i in snapshot.projects}
+    subjects.add(Subject("project", snapshot.config_project.project_id))
+    subjects |= {Subject("group", i) for i in snapshot.groups}
+    if snapshot.instance is not None:
+        subjects.add(Subject("instance", 0))
+    return frozenset(subjects)
