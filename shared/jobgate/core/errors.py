@@ -5,6 +5,7 @@ JobgateError
     InvalidToken     a token that isn't good; the text is for the log alone
     Unavailable      GitLab, AWS or the cluster can't be asked: what we don't know denies
         TimedOut     it was asked, and didn't answer in time
+    StreamCut        an answer that had begun was broken off on purpose
     Conflict         somebody else wrote first; start again from what is there now
 """
 
@@ -33,6 +34,10 @@ class Unavailable(JobgateError):  # noqa: N818  a state, not a mistake
 
 class TimedOut(Unavailable):
     """An outside system was reached and didn't answer in time."""
+
+
+class StreamCut(JobgateError):  # noqa: N818  an event, not a mistake
+    """An answer that had begun was broken off on purpose; its end must not look like success."""
 
 
 class Conflict(JobgateError):  # noqa: N818  as in HTTP 409

@@ -39,7 +39,7 @@ _TERM = re.compile(r"((?:[^\\,=!]|\\[\\,=])*)(==|!=|=)((?:[^\\,=]|\\[\\,=])*)")
 class KubernetesRequest:
     """A request's attributes; empty where it has none. `group` is empty for the core group too.
 
-    `is_resource` is false for paths such as `/version`, and then `verb` is the method in lower case.
+    `is_resource` is false for paths such as `/version`; `verb` is then the method in lower case.
     """
 
     verb: str

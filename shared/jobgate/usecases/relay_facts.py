@@ -1,0 +1,56 @@
+"""What a warm relay believes about a job and an agent, for RELAY_CACHE and no longer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobgate.core.bounds import Bounds
+    from jobgate.core.job import JobIdentity
+    from jobgate.core.namespace import Surroundings
+    from jobgate.ports import Clock, RelayFacts, RelayStore, SurroundingsSource
+
+_KEPT_MAX = 256  # jobs and agents that one instance meets within the cache's seconds are few
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read about a job and an agent, and when (epoch seconds)."""
+
+    facts: RelayFacts
+    surroundings: Surroundings
+    read_at: float
+
+
+class RelayFactsCache:
+    """Reads through to the store. The key is the whole verified job and the agent's id.
+
+    A part of the job would do for the reads of today; the whole can't become too little.
+    """
+
+    def __init__(
+        self, store: RelayStore, places: SurroundingsSource, *, bounds: Bounds, clock: Clock
+    ) -> None:
+        self._store = store
+        self._places = places
+        self._bounds = bounds
+        self._clock = clock
+        self._known: OrderedDict[tuple[JobIdentity, int], Known] = OrderedDict()
+
+    def of(self, job: JobIdentity, agent_id: int) -> Known:
+        """What is known, at most RELAY_CACHE old; raises Unavailable, and then keeps nothing."""
+        key = (job, agent_id)
+        known = self._known.get(key)
+        now = self._clock()
+        # A clock that was set back makes an entry from the future: that isn't young.
+        if known is not None and 0 <= now - known.read_at < self._bounds.relay_cache:
+            return known
+        self._known.pop(key, None)
+        facts = self._store.relay_facts(job, agent_id)
+        surroundings = self._places.surroundings(job, facts.place, facts.chain)
+        known = self._known[key] = Known(facts, surroundings, now)
+        if len(self._known) > _KEPT_MAX:
+            self._known.popitem(last=False)
+        return known
