@@ -1,4 +1,4 @@
-"""POST /webhooks/gitlab/{alias}: a webhook comes in, a refresh is queued or a job's end is noted."""
+"""POST /webhooks/gitlab/{alias}: a refresh is queued, or a job's end is noted."""
 
 import os
 

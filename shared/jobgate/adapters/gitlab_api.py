@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents
+_FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it shows
 _AGENTS_FOLDER = ".gitlab/agents"
 
 
@@ -26,13 +27,10 @@ class GitLabAPI(GitLab):
     is "not found", and everything else is Unavailable, so that nothing is concluded from it.
     """
 
-    def __init__(
-        self, client: HTTPSClient, token: str, *, seconds: float, file_max_bytes: int
-    ) -> None:
+    def __init__(self, client: HTTPSClient, token: str, *, seconds: float) -> None:
         self._client = client
         self._token = token
         self._deadline = time.monotonic() + seconds
-        self._file_max_bytes = file_max_bytes
 
     def project(self, ref: int | str) -> GitLabProject | None:
         body = self._object(f"/projects/{_segment(ref)}", may_redirect=True)
@@ -95,9 +93,7 @@ class GitLabAPI(GitLab):
 
     def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:
         target = f"/projects/{project_id}/repository/files/{_segment(path)}/raw"
-        answer = self._get(
-            f"{target}?{urlencode({'ref': commit})}", max_bytes=self._file_max_bytes + 1
-        )
+        answer = self._get(f"{target}?{urlencode({'ref': commit})}", max_bytes=_FILE_MAX_BYTES)
         return None if answer is None else answer.body
 
     def _object(self, target: str, *, may_redirect: bool = False) -> dict[str, Any] | None:

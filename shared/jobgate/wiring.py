@@ -1,0 +1,174 @@
+"""Puts adapters, use cases and bounds together, one function of the deployment each.
+
+Every builder imports its adapters itself, so that no function loads another's libraries. A variable
+that is missing stops INIT with its name (KeyError), never with its value.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from jobgate.core.bounds import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.ports import Deployment, GitLab, SurroundingsSource
+
+    Handler = Callable[[dict[str, Any], Any], Any]
+
+_clock = time.time  # noqa: TID251  the one place where the clock is taken from the system
+_REFRESH_SECONDS = 50.0  # all calls to GitLab of one refresh; the function has a minute
+
+
+def token_exchange(environment: Mapping[str, str]) -> Handler:
+    """The handler of `functions/token_exchange`."""
+    from jobgate.adapters.decision_store import DecisionStore
+    from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.exchange_http import ExchangeHTTP
+    from jobgate.adapters.id_tokens import IDTokenVerifier
+    from jobgate.adapters.kms_signer import KMSSigner
+    from jobgate.adapters.log import log, write_line
+    from jobgate.adapters.signed_aws import SignedAWS
+    from jobgate.usecases.exchange import Exchange
+
+    bounds = Bounds.from_environment(environment)
+    table = environment["JOBGATE_TABLE"]
+    call = SignedAWS(environment)
+    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    exchange = Exchange(
+        deployment=deployment,
+        verifier=IDTokenVerifier(deployment, bounds=bounds, clock=_clock),
+        store=DecisionStore(call, table, clock=_clock),
+        places=_places(environment, call, deployment, bounds),
+        signer=KMSSigner(call, deployment, clock=_clock),
+        recorder=write_line,
+        bounds=bounds,
+        clock=_clock,
+        new_id=_new_id,
+    )
+    return ExchangeHTTP(exchange, deployment, clock=_clock, log=log)
+
+
+def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
+    """The handler of `functions/gitlab_webhook`."""
+    from jobgate.adapters.job_states import DynamoDBJobStates
+    from jobgate.adapters.log import log
+    from jobgate.adapters.refresh_queue import SQSRefreshQueue
+    from jobgate.adapters.secrets import SecretReader
+    from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
+    from jobgate.usecases.receive_webhook import ReceiveWebhook
+
+    bounds = Bounds.from_environment(environment)
+    call = _boto()
+    secrets = SecretReader(call, clock=_clock)
+    receiver = ReceiveWebhook(
+        hooks_of=hooks_in(secrets, environment["JOBGATE_GITLAB_HOOKS_SECRET"]),
+        queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
+        jobs=DynamoDBJobStates(call, environment["JOBGATE_TABLE"], bounds=bounds),
+        clock=_clock,
+    )
+    return WebhookHTTP(receiver, log=log)
+
+
+def config_refresh(environment: Mapping[str, str]) -> Handler:
+    """The handler of `functions/config_refresh`."""
+    from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.job_states import DynamoDBJobStates
+    from jobgate.adapters.log import log, write_line
+    from jobgate.adapters.refresh_batch import RefreshBatch
+    from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+    from jobgate.usecases.refresh import Refresh
+
+    bounds = Bounds.from_environment(environment)
+    table = environment["JOBGATE_TABLE"]
+    call = _boto()
+    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    refresh = Refresh(
+        gitlab_of=_gitlab_of(environment, call, deployment, seconds=_REFRESH_SECONDS),
+        store=DynamoDBRefreshStore(call, table),
+        recorder=write_line,
+        clock=_clock,
+    )
+    return RefreshBatch(refresh, DynamoDBJobStates(call, table, bounds=bounds), log=log)
+
+
+def reconcile(environment: Mapping[str, str]) -> Handler:
+    """The handler of `functions/reconcile`."""
+    from jobgate.adapters.refresh_queue import SQSRefreshQueue
+    from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+    from jobgate.usecases.reconcile import Reconcile
+
+    call = _boto()
+    use_case = Reconcile(
+        projects=DynamoDBRefreshStore(call, environment["JOBGATE_TABLE"]),
+        queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
+    )
+
+    def handler(_event: dict[str, Any], _context: object) -> dict[str, int]:
+        return {"queued": use_case.run()}
+
+    return handler
+
+
+def _places(
+    environment: Mapping[str, str],
+    call: AWSCall,
+    deployment: Callable[[], Deployment],
+    bounds: Bounds,
+) -> SurroundingsSource:
+    from jobgate.adapters.place_store import DynamoDBPlaces
+    from jobgate.usecases.namespaces import LazySurroundings
+
+    return LazySurroundings(
+        deployment,
+        _gitlab_of(environment, call, deployment, seconds=bounds.lazy_budget),
+        DynamoDBPlaces(call, environment["JOBGATE_TABLE"]),
+        bounds=bounds,
+        clock=_clock,
+    )
+
+
+def _gitlab_of(
+    environment: Mapping[str, str],
+    call: AWSCall,
+    deployment: Callable[[], Deployment],
+    *,
+    seconds: float,
+) -> Callable[[str], GitLab]:
+    """GitLab by issuer alias, each with `seconds` for all that is asked of it in one go."""
+    from jobgate.adapters.gitlab_api import GitLabAPI
+    from jobgate.adapters.https import HTTPSClient
+    from jobgate.adapters.secrets import SecretReader
+    from jobgate.core.errors import Unavailable
+
+    secrets = SecretReader(call, clock=_clock)
+    tokens_secret = environment["JOBGATE_GITLAB_TOKENS_SECRET"]
+    clients: dict[tuple[str, str | None], HTTPSClient] = {}
+
+    def gitlab_of(alias: str) -> GitLab:
+        issuer = deployment().issuers.get(alias)
+        token = secrets.json(tokens_secret).get(alias)
+        if issuer is None or not isinstance(token, str):
+            raise Unavailable(f"there is no issuer {alias}, or no token for it")
+        origin = (issuer.base_url, issuer.ca)
+        if origin not in clients:
+            clients[origin] = HTTPSClient(f"{issuer.base_url}/api/v4", issuer.ca)
+        return GitLabAPI(clients[origin], token, seconds=seconds)
+
+    return gitlab_of
+
+
+def _boto() -> AWSCall:
+    import boto3
+
+    from jobgate.adapters.boto_aws import BotoAWS
+
+    return BotoAWS(boto3.Session())
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
