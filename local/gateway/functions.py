@@ -1,0 +1,132 @@
+"""The deployed functions: what CloudFormation and Lambda say of them, with their built code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from local.gateway.api import read_api
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_lambda.client import LambdaClient
+
+# SAM names a layer's version after the resource and the first ten hex digits of its content's hash.
+_LAYER_HASH_DIGITS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What AWS's environment variables of a function hold; ministack takes any."""
+
+    access_key_id: str = "test"
+    secret_access_key: str = field(default="test", repr=False)
+    session_token: str = field(default="test", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One Lambda function, with its code unpacked.
+
+    `task_root` stands for /var/task, `layer` for /opt. `environment` is the function's own
+    variables alone. `streaming` says whether its routes invoke it with response streaming.
+    """
+
+    name: str
+    logical_id: str
+    handler: str
+    task_root: Path
+    layer: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float = 3
+    memory_mb: int = 128
+    streaming: bool = False
+    reserved_concurrency: int | None = None
+    log_format: str = "Text"
+    log_level: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Function:
+        """The function that `dataclasses.asdict` and JSON wrote."""
+        layer = value["layer"]
+        paths = {"task_root": Path(value["task_root"]), "layer": layer and Path(layer)}
+        return cls(**{**value, **paths})
+
+
+def read_functions(
+    endpoint: str,
+    stack_name: str,
+    build_folder: Path,
+    translated_template: Mapping[str, Any],
+    *,
+    region: str = "eu-central-1",
+    credentials: Credentials | None = None,
+) -> tuple[Function, ...]:
+    """The functions of the stack `stack_name` at `endpoint`, in the order of the template.
+
+    Names and variables come from AWS's API, as deployed; code from `build_folder`
+    (`.aws-sam/build`). Raises botocore's ClientError for a stack or function that isn't there and
+    FileNotFoundError for code that wasn't built.
+    """
+    given = credentials or Credentials()
+    session = boto3.Session(given.access_key_id, given.secret_access_key, given.session_token)
+    described = session.client(
+        "cloudformation", endpoint_url=endpoint, region_name=region
+    ).describe_stack_resources(StackName=stack_name)
+    physical = {
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for resource in described["StackResources"]
+        if "PhysicalResourceId" in resource
+    }
+    client = session.client("lambda", endpoint_url=endpoint, region_name=region)
+    streaming = {
+        route.function for route in read_api(translated_template).routes if route.streaming
+    }
+    return tuple(
+        replace(
+            _read(client, physical[logical_id], resource["Properties"], build_folder / logical_id),
+            logical_id=logical_id,
+            streaming=logical_id in streaming,
+        )
+        for logical_id, resource in translated_template["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Function"
+    )
+
+
+def _read(
+    client: LambdaClient, name: str, properties: Mapping[str, Any], task_root: Path
+) -> Function:
+    if not task_root.is_dir():
+        raise FileNotFoundError(f"{task_root} isn't there: run sam build first.")
+    deployed = client.get_function_configuration(FunctionName=name)
+    concurrency = client.get_function_concurrency(FunctionName=name)
+    logging = properties.get("LoggingConfig", {})
+    return Function(
+        name=name,
+        logical_id="",
+        handler=deployed["Handler"],
+        task_root=task_root.resolve(),
+        layer=_layer(properties, task_root.parent),
+        environment=deployed.get("Environment", {}).get("Variables", {}),
+        timeout_seconds=deployed["Timeout"],
+        memory_mb=deployed["MemorySize"],
+        reserved_concurrency=concurrency.get("ReservedConcurrentExecutions"),
+        log_format=logging.get("LogFormat", "Text"),
+        log_level=logging.get("ApplicationLogLevel"),
+    )
+
+
+def _layer(properties: Mapping[str, Any], build_folder: Path) -> Path | None:
+    layers = properties.get("Layers", [])
+    if not layers:
+        return None
+    if len(layers) > 1:
+        raise ValueError("A function with two layers can't run here: /opt is one folder.")
+    folder = build_folder / str(layers[0]["Ref"])[:-_LAYER_HASH_DIGITS]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} isn't there: run sam build first.")
+    return folder.resolve()
