@@ -5,13 +5,12 @@ Each program is looked for in `$KUBEBUILDER_ASSETS`, then in the cache, then bui
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.kubernetes.build import PACKAGES, build, cache_key
-from local.kubernetes.cache import CacheBusyError, cache_root
+from local.kubernetes.cache import CacheBusyError, cache_root, is_program
 from local.process import ChildFailedError
 
 if TYPE_CHECKING:
@@ -67,19 +66,15 @@ def search(*, assets: Path | None, cached: Path) -> Search:
     folders = [cached]
     if assets is not None:
         folders = [assets, cached]
-        lacking = [name for name in NAMES if not _is_program(assets / name)]
+        lacking = [name for name in NAMES if not is_program(assets / name)]
         if lacking:
             instead = "taken from the cache or built instead"
             notes = (f"KUBEBUILDER_ASSETS ({assets}) has no {_listed(lacking)}: {instead}.",)
     for name in NAMES:
         for folder in folders:
-            if name not in found and _is_program(folder / name):
+            if name not in found and is_program(folder / name):
                 found[name] = folder / name
     return Search(found, tuple(name for name in NAMES if name not in found), notes)
-
-
-def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.kubernetes.cache import exclusive, this_platform
+from local.kubernetes.cache import exclusive, is_program, this_platform
 from local.kubernetes.go import find_go
 from local.kubernetes.run import run_to_end
 
@@ -55,7 +55,7 @@ def build(
         progress.tick("Waiting for another build of the Kubernetes binaries")
 
     with exclusive(folder, waiting=waiting) as work:
-        wanted = [name for name in names if not (folder / name).exists()]
+        wanted = [name for name in names if not is_program(folder / name)]
         if not wanted:
             return
         go = find_go(environ, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import platform
 import shutil
 import sys
@@ -40,6 +41,11 @@ def this_platform() -> str:
     """This machine in Go's words, such as `linux-amd64`."""
     machine = platform.machine().lower()
     return f"{sys.platform}-{_ARCHITECTURES.get(machine, machine)}"
+
+
+def is_program(path: Path) -> bool:
+    """Whether this user can execute the file."""
+    return path.is_file() and os.access(path, os.X_OK)
 
 
 @contextlib.contextmanager
