@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from local.aws.commands import inherited, run
-from local.process import wait_until
+from local.process import ChildFailedError, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ _INPUTS = ("template.yaml", "samconfig.toml", "functions", "shared", "requiremen
 # shared/Makefile leaves these out of the layer.
 _NOT_SHIPPED = (Path("shared/jobgate/cli"),)
 _KEPT_BUILDS = 3
+_ATTEMPTS = 3
 _BUILD_SECONDS = 600
 
 
@@ -65,12 +66,7 @@ def build(
     builds = repository / ".aws-sam" / "builds"
     builds.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(builds / "lock"):
-        folder = builds / _digest(repository, target)
-        if folder.is_dir():
-            say("The functions are built already.")
-        else:
-            say(f"Building the functions for Python {target.version} on {target.architecture}.")
-            _sam_build(folder, target, log, repository=repository)
+        folder = _current_build(builds, target, log, repository=repository, say=say)
         folder.touch()
         in_use = _in_use_file(folder).open("ab")
         fcntl.flock(in_use, fcntl.LOCK_SH)
@@ -78,9 +74,27 @@ def build(
     return Build(folder, target, in_use)
 
 
+def _current_build(
+    builds: Path, target: Target, log: Path, *, repository: Path, say: Callable[[str], None]
+) -> Path:
+    for _ in range(_ATTEMPTS):
+        digest = _digest(repository, target)
+        folder = builds / digest
+        if folder.is_dir():
+            say("The functions are built already.")
+            return folder
+        say(f"Building the functions for Python {target.version} on {target.architecture}.")
+        unfinished = builds / f"{digest}.unfinished"
+        _sam_build(unfinished, target, log, repository=repository)
+        # An edit in the middle would leave a build under a name that isn't its own.
+        if _digest(repository, target) == digest:
+            return unfinished.rename(folder)
+        shutil.rmtree(unfinished)
+    raise ChildFailedError(f"The sources changed during each of {_ATTEMPTS} builds.")
+
+
 def _sam_build(folder: Path, target: Target, log: Path, *, repository: Path) -> None:
-    unfinished = folder.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     run(
         "sam build",
         [
@@ -89,7 +103,7 @@ def _sam_build(folder: Path, target: Target, log: Path, *, repository: Path) -> 
             "--template-file",
             repository / "template.yaml",
             "--build-dir",
-            unfinished,
+            folder,
             "--parameter-overrides",
             f"PythonRuntime={target.runtime} Architecture={target.architecture}",
         ],
@@ -106,7 +120,6 @@ def _sam_build(folder: Path, target: Target, log: Path, *, repository: Path) -> 
         },
         seconds=_BUILD_SECONDS,
     )
-    unfinished.rename(folder)
 
 
 def _digest(repository: Path, target: Target) -> str:
