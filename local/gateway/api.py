@@ -70,7 +70,7 @@ class API:
 def read_api(template: Mapping[str, Any]) -> API:
     """Read the one REST API of a translated template; raises UnsupportedTemplateError."""
     body = _only(template, "AWS::ApiGateway::RestApi")["Body"]
-    stage = _resolve(_only(template, "AWS::ApiGateway::Stage")["StageName"], template)
+    stage = resolve(_only(template, "AWS::ApiGateway::Stage")["StageName"], template)
     declared = body.get("x-amazon-apigateway-binary-media-types", [])
     responses = {
         kind: _gateway_response(
@@ -145,9 +145,10 @@ def _gateway_response(
     return GatewayResponse(None if status is None else int(status), headers, dict(templates))
 
 
-def _resolve(value: Any, template: Mapping[str, Any]) -> str:
-    if isinstance(value, str):
-        return value
+def resolve(value: Any, template: Mapping[str, Any]) -> str:
+    """A literal, or the value of the parameter that it refers to, as text."""
+    if isinstance(value, str | int):
+        return str(value)
     if isinstance(value, dict) and value.keys() == {"Ref"}:
         return str(template["Parameters"][value["Ref"]]["Default"])
     raise UnsupportedTemplateError(f"A string or a reference to a parameter is needed: {value}")

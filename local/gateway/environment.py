@@ -24,11 +24,13 @@ _WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 class Runtime:
     """What all workers share.
 
-    `folder` is what `runtime_folder.prepare_runtime` made. `endpoint` is where AWS's APIs are.
+    `folder` is what `runtime_folder.prepare_runtime` made. `endpoint` is where AWS's APIs are,
+    `ca_certificate` what its certificate is verified with.
     """
 
     folder: Path
     endpoint: str | None = None
+    ca_certificate: Path | None = None
     region: str = "eu-central-1"
     credentials: Credentials = field(default_factory=Credentials)
 
@@ -45,9 +47,11 @@ class Runtime:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Runtime:
         """The runtime that `dataclasses.asdict` and JSON wrote."""
+        authority = value["ca_certificate"]
         return cls(
             Path(value["folder"]),
             value["endpoint"],
+            authority and Path(authority),
             value["region"],
             Credentials(**value["credentials"]),
         )
@@ -61,12 +65,11 @@ def variables(
     if function.layer:
         search.append(str(function.layer / "bin"))
     own = {name: _placed(value, function) for name, value in function.environment.items()}
-    endpoint = {"AWS_ENDPOINT_URL": runtime.endpoint} if runtime.endpoint else {}
     return {
         "LANG": "en_US.UTF-8",
         "PATH": ":".join(search),
         "TZ": ":UTC",
-        **endpoint,
+        **_endpoint(runtime),
         **own,
         **_logging(function),
         "AWS_ACCESS_KEY_ID": runtime.credentials.access_key_id,
@@ -97,6 +100,12 @@ def command(function: Function, runtime: Runtime) -> list[str]:
     bootstrap = [str(runtime.python), str(runtime.packages / "bootstrap.py"), *layer]
     wrapper = function.environment.get(_WRAPPER)
     return [_placed(wrapper, function), *bootstrap] if wrapper else bootstrap
+
+
+def _endpoint(runtime: Runtime) -> dict[str, str]:
+    """The only variables that AWS doesn't set: they lead every AWS SDK to this machine."""
+    found = {"AWS_ENDPOINT_URL": runtime.endpoint, "AWS_CA_BUNDLE": runtime.ca_certificate}
+    return {name: str(value) for name, value in found.items() if value}
 
 
 def _logging(function: Function) -> dict[str, str]:

@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import secrets
 import time
+import traceback
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,6 +66,11 @@ class Front:
         except RequestRefusedError as refused:
             answer = refusal(self.api, refused.kind, identifiers)
             response = await _send(incoming, answer, identifiers)
+        except Exception:  # noqa: BLE001  a fault of this gateway: shown in its log, 500 outside
+            traceback.print_exc()
+            response = await _send(
+                incoming, refusal(self.api, "INTERNAL_FAULT", identifiers), identifiers
+            )
         path = incoming.raw_path.partition("?")[0].encode("ascii", "backslashreplace").decode()
         elapsed = (time.monotonic() - started) * 1000
         print(f"{incoming.method} {path} {response.status} {elapsed:.1f} ms", flush=True)
@@ -166,9 +172,11 @@ class Front:
         with contextlib.suppress(ConnectionError):
             await response.prepare(incoming)
             try:
-                await _copy(body, timed, response)
-            except StreamCutError as error:
-                print(f"cut a streamed answer: {error}", flush=True)
+                # A client that reads nothing doesn't hold the answer beyond its time either.
+                async with asyncio.timeout(timed.left()):
+                    await _copy(body, timed, response)
+            except (StreamCutError, TimeoutError) as error:
+                print(f"cut a streamed answer: {str(error) or 'time is over'}", flush=True)
                 if incoming.transport:
                     incoming.transport.abort()
         return response

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from local.gateway.api import read_api
+from local.gateway.api import read_api, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,31 +58,27 @@ class Function:
 
 
 def read_functions(
-    endpoint: str,
+    client_options: Mapping[str, Any],
     stack_name: str,
+    *,
     build_folder: Path,
     translated_template: Mapping[str, Any],
-    *,
-    region: str = "eu-central-1",
-    credentials: Credentials | None = None,
 ) -> tuple[Function, ...]:
-    """The functions of the stack `stack_name` at `endpoint`, in the order of the template.
+    """The functions of the stack `stack_name`, in the order of the template.
 
-    Names and variables come from AWS's API, as deployed; code from `build_folder`
-    (`.aws-sam/build`). Raises botocore's ClientError for a stack or function that isn't there and
-    FileNotFoundError for code that wasn't built.
+    Names and variables come from AWS's API, as deployed; code from `build_folder`, with one folder
+    a function and one for the layer. `client_options` are boto3's: endpoint_url and so on. Raises
+    botocore's ClientError for a stack or function that isn't there and FileNotFoundError for code
+    that wasn't built.
     """
-    given = credentials or Credentials()
-    session = boto3.Session(given.access_key_id, given.secret_access_key, given.session_token)
-    described = session.client(
-        "cloudformation", endpoint_url=endpoint, region_name=region
-    ).describe_stack_resources(StackName=stack_name)
+    cloudformation = boto3.client("cloudformation", **client_options)
+    described = cloudformation.describe_stack_resources(StackName=stack_name)
     physical = {
         resource["LogicalResourceId"]: resource["PhysicalResourceId"]
         for resource in described["StackResources"]
         if "PhysicalResourceId" in resource
     }
-    client = session.client("lambda", endpoint_url=endpoint, region_name=region)
+    client = boto3.client("lambda", **client_options)
     streaming = {
         route.function for route in read_api(translated_template).routes if route.streaming
     }
@@ -91,6 +87,7 @@ def read_functions(
             _read(client, physical[logical_id], resource["Properties"], build_folder / logical_id),
             logical_id=logical_id,
             streaming=logical_id in streaming,
+            reserved_concurrency=_reserved(resource["Properties"], translated_template),
         )
         for logical_id, resource in translated_template["Resources"].items()
         if resource["Type"] == "AWS::Lambda::Function"
@@ -103,7 +100,6 @@ def _read(
     if not task_root.is_dir():
         raise FileNotFoundError(f"{task_root} isn't there: run sam build first.")
     deployed = client.get_function_configuration(FunctionName=name)
-    concurrency = client.get_function_concurrency(FunctionName=name)
     logging = properties.get("LoggingConfig", {})
     return Function(
         name=name,
@@ -114,10 +110,15 @@ def _read(
         environment=deployed.get("Environment", {}).get("Variables", {}),
         timeout_seconds=deployed["Timeout"],
         memory_mb=deployed["MemorySize"],
-        reserved_concurrency=concurrency.get("ReservedConcurrentExecutions"),
         log_format=logging.get("LogFormat", "Text"),
         log_level=logging.get("ApplicationLogLevel"),
     )
+
+
+def _reserved(properties: Mapping[str, Any], template: Mapping[str, Any]) -> int | None:
+    """From the template, since ministack's CloudFormation doesn't set it."""
+    value = properties.get("ReservedConcurrentExecutions")
+    return None if value is None else int(resolve(value, template))
 
 
 def _layer(properties: Mapping[str, Any], build_folder: Path) -> Path | None:

@@ -23,7 +23,7 @@ class _Kind:
     error_type: str
 
 
-# API Gateway, "Gateway response types"; the last three are what a failed invocation gives. AWS
+# API Gateway, "Gateway response types"; the last ones are what a failed invocation gives. AWS
 # documents the budget of 10,240 bytes for a request's head, not its answer: 431 is RFC 6585's.
 _KINDS = {
     "BAD_REQUEST_PARAMETERS": _Kind(400, "Bad Request", "BadRequestException"),
@@ -36,6 +36,7 @@ _KINDS = {
     "INTEGRATION_TIMEOUT": _Kind(504, "Endpoint request timed out", "InternalServerErrorException"),
     # A throttled function: API Gateway answers 500, not 429, to the client of a proxy integration.
     "FUNCTION_THROTTLED": _Kind(500, "Internal server error", "InternalServerErrorException"),
+    "INTERNAL_FAULT": _Kind(500, "Internal server error", "InternalServerErrorException"),
     "FUNCTION_FAILED": _Kind(502, "Internal server error", "InternalServerErrorException"),
     "RESULT_MALFORMED": _Kind(502, "Internal server error", "InternalServerErrorException"),
 }

@@ -32,9 +32,12 @@ class TimedStream:
 
     async def take(self) -> bytes | None:
         """The next bytes, None at the end; raises TimeoutError and StreamBrokenError."""
-        left = self.deadline - time.monotonic()
-        async with asyncio.timeout(min(left, self.idle_seconds)):
+        async with asyncio.timeout(min(self.left(), self.idle_seconds)):
             return await self.stream.take()
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
 
     async def head(self, limit: int) -> tuple[Head, bytes]:
         """Status and headers, and the body's bytes that came with them.

@@ -36,6 +36,8 @@ def main() -> None:
             request_id, event = _next(stream)
             _handle(stream, request_id, event, event["queryStringParameters"] or {})
             _read(stream)
+            if "done" in (event["queryStringParameters"] or {}):
+                Path(event["queryStringParameters"]["done"]).touch()
 
 
 def _next(stream: Any) -> tuple[str, dict[str, Any]]:
@@ -64,9 +66,11 @@ def _handle(stream: Any, request_id: str, event: dict[str, Any], query: dict[str
         os._exit(4)
     if wish == "silent":
         _wait_for(Path(query["file"]))
-    prelude = json.loads(query.get("prelude", '{"statusCode": 200}'))
+    prelude = query.get("prelude", '{"statusCode": 200}').encode()
     head = f"POST {_ROOT}{request_id}/response HTTP/1.1\r\nHost: {_ADDRESS}\r\n{_STREAMING}"
-    _write(stream, head.encode() + _chunk(json.dumps(prelude).encode() + b"\0" * 8))
+    _write(stream, head.encode() + _chunk(prelude))
+    if wish != "split":
+        _write(stream, _chunk(b"\0" * 8))
     if wish == "trailer":
         _write(stream, _chunk(b"first") + _FAILED)
         return
@@ -83,6 +87,9 @@ def _write_body(stream: Any, wish: str, query: dict[str, str]) -> None:
             _write(stream, _chunk(b"first"))
             _wait_for(Path(query["file"]))
             _write(stream, _chunk(b"second"))
+        case "gate-first":
+            _wait_for(Path(query["file"]))
+            _write(stream, _chunk(b"only"))
         case "die":
             _write(stream, _chunk(b"first"))
             os._exit(5)
