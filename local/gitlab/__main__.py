@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import logging
 import secrets
+import shutil
 import signal
 import ssl
 import time
@@ -44,7 +45,9 @@ def main() -> None:
 async def _serve(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder
     repositories = folder / "repositories"
-    repositories.mkdir(parents=True, exist_ok=True)
+    # Projects live in memory, so what an earlier run left belongs to nothing.
+    shutil.rmtree(repositories, ignore_errors=True)
+    repositories.mkdir(parents=True)
     url = f"https://127.0.0.1:{arguments.port}"
     instance = Instance(url=url, clock=time.time)  # noqa: TID251  this is where the clock comes from
     parts = GitLabParts(
@@ -57,13 +60,11 @@ async def _serve(arguments: argparse.Namespace) -> None:
         rate_limits=RateLimits(),
     )
     application = build_application(parts, control_token=_control_token(folder))
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
     await runner.setup()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(arguments.certificate, arguments.key)
-    await web.TCPSite(
-        runner, "127.0.0.1", arguments.port, ssl_context=tls, shutdown_timeout=2
-    ).start()
+    await web.TCPSite(runner, "127.0.0.1", arguments.port, ssl_context=tls).start()
     print(f"GitLab stand-in listens on {url}", flush=True)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING
 
 from local.gitlab.commits import (
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from local.gitlab.records import Project
 
 _RENAMES = "-M30%"  # what Gitaly takes for a rename in a commit's list of changes
+_REMEMBERED = 4_096
+#: A revision that means the same for ever.
+_FIXED = re.compile(r"\^?[0-9a-f]{40}")
 
 
 class Repositories:
@@ -34,6 +38,8 @@ class Repositories:
         self.folder = folder
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._made: set[int] = set()
+        self._making = asyncio.Lock()
+        self._remembered: OrderedDict[tuple[int, tuple[str, ...]], bytes] = OrderedDict()
 
     def lock(self, project_id: int) -> asyncio.Lock:
         """Held while refs change, so that each push sees its own changes alone."""
@@ -42,13 +48,16 @@ class Repositories:
     async def ensure(self, project: Project) -> Path:
         """The repository's folder, made if need be, with the project's default branch as HEAD."""
         path = self.folder / f"{project.id}.git"
-        if project.id not in self._made:
-            self._made.add(project.id)
-            await git(path, "init", "--quiet", "--bare", "--template=")
-            settings = {"gc.auto": "0", "receive.autogc": "false", "http.receivepack": "true"}
-            for name, value in settings.items():
-                await git(path, "config", name, value)
-            await self.point_head(project)
+        if project.id in self._made:
+            return path
+        async with self._making:
+            if project.id not in self._made:
+                await git(path, "init", "--quiet", "--bare", "--template=")
+                settings = {"gc.auto": "0", "receive.autogc": "false", "http.receivepack": "true"}
+                for name, value in settings.items():
+                    await git(path, "config", name, value)
+                self._made.add(project.id)
+                await self.point_head(project)
         return path
 
     async def point_head(self, project: Project) -> None:
@@ -72,11 +81,14 @@ class Repositories:
 
     async def resolve(self, project: Project, ref: str) -> str | None:
         """The commit that a branch, tag, commit id or HEAD means; None if there is none."""
-        path = await self.ensure(project)
         if not ref or ref.startswith("-"):
             return None
         try:
-            printed = await git(path, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+            printed = await self._read(
+                project,
+                ("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"),
+                fixed=_FIXED.fullmatch(ref) is not None,
+            )
         except GitError:
             return None
         return printed.decode().strip()
@@ -85,10 +97,7 @@ class Repositories:
         self, project: Project, *revisions: str, limit: int, path: str | None = None
     ) -> list[Commit]:
         """Commits, newest first."""
-        repository = await self.ensure(project)
-        scope = () if path is None else (f":(literal){path}",)
-        printed = await git(
-            repository,
+        arguments = (
             "log",
             "-z",
             f"--max-count={limit}",
@@ -98,8 +107,10 @@ class Repositories:
             f"--format={LOG_FORMAT}",
             *revisions,
             "--",
-            *scope,
+            *(() if path is None else (f":(literal){path}",)),
         )
+        fixed = all(_FIXED.fullmatch(revision) for revision in revisions)
+        printed = await self._read(project, arguments, fixed=fixed)
         return parse_log(printed)
 
     async def count(self, project: Project, *revisions: str) -> int:
@@ -111,39 +122,28 @@ class Repositories:
         self, project: Project, sha: str, *, path: str = "", recursive: bool = False
     ) -> list[TreeEntry] | None:
         """The entries of a folder at a commit; None if there is no such folder."""
-        repository = await self.ensure(project)
+        entries = await self._entries(project, sha)
         folder = path.strip("/")
-        try:
-            kind = await git(repository, "cat-file", "-t", f"{sha}:{folder}")
-        except GitError:
+        if folder and not any((e.path, e.type) == (folder, "tree") for e in entries):
             return None
-        if kind.strip() != b"tree":
-            return None
-        flags = ("-r", "-t") if recursive else ()
-        scope = (f"{folder}/",) if folder else ()
-        printed = await git(
-            repository, "--literal-pathspecs", "ls-tree", "-z", *flags, "--full-tree", sha, *scope
-        )
-        # Naming a folder with -t also lists the folders that lead to it.
-        return [e for e in parse_tree(printed) if not folder or e.path.startswith(f"{folder}/")]
+        prefix = f"{folder}/" if folder else ""
+        below = [entry for entry in entries if entry.path.startswith(prefix)]
+        return below if recursive else [e for e in below if "/" not in e.path[len(prefix) :]]
 
     async def file(self, project: Project, sha: str, path: str) -> TreeEntry | None:
         """The entry of one file at a commit."""
-        repository = await self.ensure(project)
         name = path.strip("/")
-        printed = await git(
-            repository, "--literal-pathspecs", "ls-tree", "-z", "--full-tree", sha, "--", name
-        )
-        found = [e for e in parse_tree(printed) if e.path == name and e.type == "blob"]
-        return found[0] if found else None
+        for entry in await self._entries(project, sha):
+            if (entry.path, entry.type) == (name, "blob"):
+                return entry
+        return None
 
     async def blob(self, project: Project, sha: str) -> bytes | None:
         """A blob's content by its id."""
-        repository = await self.ensure(project)
-        if not sha or sha.startswith("-"):
+        if not re.fullmatch("[0-9a-f]{4,40}", sha):
             return None
         try:
-            return await git(repository, "cat-file", "blob", sha)
+            return await self._read(project, ("cat-file", "blob", sha), fixed=len(sha) == 40)
         except GitError:
             return None
 
@@ -191,3 +191,22 @@ class Repositories:
         repository = await self.ensure(project)
         arguments = ("-d", ref) if sha is None else (ref, sha)
         await git(repository, "update-ref", *arguments)
+
+    async def _entries(self, project: Project, sha: str) -> list[TreeEntry]:
+        """Every file and folder at a commit, given by its whole id."""
+        arguments = ("ls-tree", "-z", "-r", "-t", "--full-tree", sha)
+        return parse_tree(await self._read(project, arguments, fixed=True))
+
+    async def _read(self, project: Project, arguments: tuple[str, ...], *, fixed: bool) -> bytes:
+        """What git prints; remembered if the arguments mean the same for ever."""
+        repository = await self.ensure(project)
+        key = (project.id, arguments)
+        if fixed and key in self._remembered:
+            self._remembered.move_to_end(key)
+            return self._remembered[key]
+        printed = await git(repository, *arguments)
+        if fixed:
+            self._remembered[key] = printed
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+        return printed

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from local.gitlab.context import (
     PARTS,
+    APIError,
     answer,
     caller,
     group_of,
@@ -169,12 +170,25 @@ def _filtered(request: web.Request, projects: list[Project]) -> list[Project]:
         projects = [project for project in projects if project.archived is wanted]
     if "visibility" in query:
         projects = [project for project in projects if project.visibility == query["visibility"]]
+    least, most = _bound(request, "id_after"), _bound(request, "id_before")
+    projects = [
+        project
+        for project in projects
+        if (least is None or project.id > least) and (most is None or project.id < most)
+    ]
     search = query.get("search", "").lower()
     projects = [p for p in projects if search in p.name.lower() or search in p.path.lower()]
     if truth(query.get("membership"), otherwise=False):
         instance, user = request.app[PARTS].instance, known_caller(request)
         projects = [project for project in projects if instance.role_level(user, project) > 0]
     return projects
+
+
+def _bound(request: web.Request, name: str) -> int | None:
+    text = request.query.get(name)
+    if text is not None and not (text.isascii() and text.isdigit()):
+        raise APIError(400, {"error": f"{name} is invalid"})
+    return None if text is None else int(text)
 
 
 def _in_order(request: web.Request, projects: list[Project]) -> list[Project]:
@@ -188,7 +202,7 @@ def _in_order(request: web.Request, projects: list[Project]) -> list[Project]:
         "path": lambda project: (project.path.lower(), project.id),
     }
     if order not in keys:
-        raise refused(400, "order_by does not have a valid value")
+        raise APIError(400, {"error": "order_by does not have a valid value"})
     descending = request.query.get("sort", "desc") == "desc"
     return sorted(projects, key=keys[order], reverse=descending)
 
@@ -197,11 +211,7 @@ def _page_by_id(request: web.Request, projects: list[Project]) -> web.Response:
     if request.query.get("order_by") != "id":
         raise refused(405, "Keyset pagination is not yet available for this type of request")
     instance = request.app[PARTS].instance
-    descending = request.query.get("sort", "desc") == "desc"
-    bound = "id_before" if descending else "id_after"
-    if bound in request.query:
-        limit = int(request.query[bound])
-        projects = [p for p in projects if (p.id < limit if descending else p.id > limit)]
+    bound = "id_after" if request.query.get("sort", "desc") == "asc" else "id_before"
     size = page_size(request.query)
     page, more = projects[:size], len(projects) > size
     headers = {}

@@ -47,9 +47,11 @@ class _File:
     content: bytes
 
 
-async def _branch_shape(request: web.Request, project: Project, name: str) -> dict[str, Any]:
+async def _branch_shape(
+    request: web.Request, project: Project, *, name: str, sha: str
+) -> dict[str, Any]:
     parts = request.app[PARTS]
-    commits = await parts.repositories.log(project, f"refs/heads/{name}", limit=1)
+    commits = await parts.repositories.log(project, sha, limit=1)
     protected = parts.instance.is_protected(project, name)
     web_url, _, _ = project_urls(parts.instance, project)
     return {
@@ -71,9 +73,10 @@ async def get_branch(request: web.Request) -> web.Response:
     project = project_of(request, role="reporter")
     name = request.match_info["branch"]
     refs = await request.app[PARTS].repositories.refs(project)
-    if f"refs/heads/{name}" not in refs:
+    sha = refs.get(f"refs/heads/{name}")
+    if sha is None:
         raise not_found("Branch")
-    return answer(await _branch_shape(request, project, name))
+    return answer(await _branch_shape(request, project, name=name, sha=sha))
 
 
 @routes.get("/api/v4/projects/{id}/repository/branches")
@@ -86,7 +89,11 @@ async def list_branches(request: web.Request) -> web.Response:
     names = [name for name in names if wanted in name]
     url = request.app[PARTS].instance.url + request.rel_url.raw_path
     page, headers = page_by_number(names, request.query, url)
-    return answer([await _branch_shape(request, project, n) for n in page], headers=headers)
+    shown = [
+        await _branch_shape(request, project, name=name, sha=refs[f"refs/heads/{name}"])
+        for name in page
+    ]
+    return answer(shown, headers=headers)
 
 
 @routes.get("/api/v4/projects/{id}/repository/commits")
@@ -165,11 +172,14 @@ def _name_in(page_token: str) -> str:
 
 async def _file_of(request: web.Request, *, ref: str) -> _File:
     repositories = request.app[PARTS].repositories
+    path = request.match_info["file_path"]
+    if ".." in path.split("/"):
+        raise APIError(400, {"error": "file_path should be a valid file path"})
     project = project_of(request, role="reporter")
     commit = await repositories.resolve(project, ref)
     if commit is None:
         raise not_found("Commit")
-    entry = await repositories.file(project, commit, request.match_info["file_path"])
+    entry = await repositories.file(project, commit, path)
     content = None if entry is None else await repositories.blob(project, entry.id)
     if entry is None or content is None:
         raise not_found("File")

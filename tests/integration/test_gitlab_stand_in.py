@@ -9,6 +9,7 @@ import http.client
 import http.server
 import json
 import re
+import secrets
 import shutil
 import ssl
 import subprocess
@@ -266,6 +267,42 @@ def test_a_clone_of_a_pushed_repository_has_the_same_files(
     shutil.rmtree(tmp_path / "copy")
 
 
+def test_a_push_larger_than_one_request_arrives_whole(
+    gitlab: Control, api: API, top: str, tmp_path: Path
+) -> None:
+    gitlab.create_project(f"{top}/app")
+    clone = a_clone(gitlab, f"{top}/app", tmp_path)
+    content = secrets.token_bytes(3_000_000)  # beyond http.postBuffer, so it comes in chunks
+    (clone / "big").write_bytes(content)
+    run_git(gitlab, clone, "add", ".")
+    run_git(gitlab, clone, "commit", "--quiet", "-m", "big")
+    run_git(gitlab, clone, "push", "--quiet", "origin", "main")
+
+    path = f"/projects/{encoded(f'{top}/app')}/repository/files/big/raw?ref=main"
+    assert api("GET", path).body == content
+
+
+def test_a_forced_push_and_a_deleted_branch_are_told_as_they_are(
+    gitlab: Control, top: str, receiver: Receiver
+) -> None:
+    gitlab.create_project(f"{top}/app")
+    first = gitlab.commit(f"{top}/app", {"a": "1"})
+    second = gitlab.commit(f"{top}/app", {"a": "2"})
+    gitlab.create_hook(receiver.url, project=f"{top}/app")
+    gitlab.update_ref(f"{top}/app", "refs/heads/main", first)
+    gitlab.update_ref(f"{top}/app", "refs/heads/side", first)
+    gitlab.update_ref(f"{top}/app", "refs/heads/side", None)
+    gitlab.settle()
+
+    told = [(p["ref"], p["before"], p["after"], p["commits"]) for p in receiver.named("Push Hook")]
+
+    assert told == [
+        ("refs/heads/main", second, first, []),
+        ("refs/heads/side", "0" * 40, first, []),
+        ("refs/heads/side", first, "0" * 40, []),
+    ]
+
+
 # --- REST: places ---
 
 
@@ -479,6 +516,7 @@ def test_a_missing_folder_is_404_and_an_empty_repository_has_no_tree(
     assert api("GET", f"{path}/files/nope?ref=main").json == {"message": "404 File Not Found"}
     assert api("GET", f"{path}/files/a.txt?ref=no").json == {"message": "404 Commit Not Found"}
     assert api("GET", f"{path}/files/a.txt").json == {"error": "ref is missing, ref is empty"}
+    assert api("GET", f"{path}/files/..%2Fa.txt/raw").status == 400
 
 
 def test_a_tree_is_walked_by_key_at_one_commit(gitlab: Control, api: API, top: str) -> None:
