@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.adapters.aws_api import AWSCall
+    from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.ports import Deployment, GitLab, SurroundingsSource
 
     Handler = Callable[[dict[str, Any], Any], Any]
@@ -37,7 +38,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
 
     bounds = Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
-    call = SignedAWS(environment)
+    call = SignedAWS(environment, clock=_clock)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
     exchange = Exchange(
         deployment=deployment,
@@ -51,6 +52,41 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
         new_id=_new_id,
     )
     return ExchangeHTTP(exchange, deployment, clock=_clock, log=log)
+
+
+def relay(environment: Mapping[str, str]) -> RelayEndpoint:
+    """The streaming handler of `functions/relay`."""
+    from jobgate.adapters.access_tokens import PublishedKeysVerifier
+    from jobgate.adapters.cluster import DirectClusterGateway
+    from jobgate.adapters.cluster_secrets import SecretsManagerClusterSecrets
+    from jobgate.adapters.decision_store import DecisionStore
+    from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.log import write_line
+    from jobgate.adapters.relay_endpoint import RelayEndpoint
+    from jobgate.adapters.signed_aws import SignedAWS
+    from jobgate.usecases.relay import Relay
+    from jobgate.usecases.relay_facts import RelayFactsCache
+
+    bounds = Bounds.from_environment(environment)
+    table = environment["JOBGATE_TABLE"]
+    call = SignedAWS(environment, clock=_clock)
+    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    use_case = Relay(
+        deployment=deployment,
+        verifier=PublishedKeysVerifier(deployment, bounds=bounds, clock=_clock),
+        facts=RelayFactsCache(
+            DecisionStore(call, table, clock=_clock),
+            _places(environment, call, deployment, bounds),
+            bounds=bounds,
+            clock=_clock,
+        ),
+        secrets=SecretsManagerClusterSecrets(call, clock=_clock),
+        clusters=DirectClusterGateway(clock=_clock),
+        recorder=write_line,
+        bounds=bounds,
+        clock=_clock,
+    )
+    return RelayEndpoint(use_case, log=write_line)
 
 
 def gitlab_webhook(environment: Mapping[str, str]) -> Handler:

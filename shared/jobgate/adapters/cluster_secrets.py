@@ -1,0 +1,69 @@
+"""The clusters' credentials in Secrets Manager, kept for some minutes."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.cluster_credential import cluster_secret
+from jobgate.core.errors import Unavailable
+from jobgate.ports import ClusterSecrets
+
+if TYPE_CHECKING:
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.agent import Credential
+    from jobgate.core.cluster_credential import ClusterSecret
+    from jobgate.ports import Clock
+
+_FRESH_SECONDS = 300.0
+_KEPT_MAX = 64
+
+
+class SecretsManagerClusterSecrets(ClusterSecrets):
+    """Keyed by the whole reference.
+
+    While Secrets Manager is away, the last that was read serves: the cluster itself judges it.
+    """
+
+    def __init__(self, call: AWSCall, *, clock: Clock) -> None:
+        self._call = call
+        self._clock = clock
+        self._read: OrderedDict[Credential, tuple[float, ClusterSecret]] = OrderedDict()
+
+    def fetch(self, credential: Credential) -> ClusterSecret:
+        now = self._clock()
+        known = self._read.get(credential)
+        if known is not None and 0 <= now - known[0] < _FRESH_SECONDS:
+            return known[1]
+        try:
+            secret = self._secret(credential)
+        except Unavailable:
+            if known is None:
+                raise
+            return known[1]
+        self._read[credential] = now, secret
+        self._read.move_to_end(credential)
+        if len(self._read) > _KEPT_MAX:
+            self._read.popitem(last=False)
+        return secret
+
+    def forget(self, credential: Credential) -> None:
+        self._read.pop(credential, None)
+
+    def _secret(self, credential: Credential) -> ClusterSecret:
+        try:
+            answer = self._call("secretsmanager", "GetSecretValue", {"SecretId": credential.secret})
+            value = json.loads(answer["SecretString"])
+        except AWSError as exc:
+            raise Unavailable(f"a cluster's credential can't be read: {exc.code}") from exc
+        except (KeyError, ValueError):
+            # Not "from": the library's text would quote the secret.
+            raise Unavailable("a cluster's credential isn't JSON") from None
+        if not isinstance(value, dict):
+            raise Unavailable("a cluster's credential isn't a JSON object")
+        try:
+            return cluster_secret(credential.kind, value)
+        except ValueError as exc:
+            raise Unavailable(str(exc)) from exc

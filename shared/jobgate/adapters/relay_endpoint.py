@@ -1,0 +1,105 @@
+"""The relay behind API Gateway: a REST API's proxy event in, a streamed answer out.
+
+Source: API Gateway, "Input format of a Lambda function for proxy integration". The path is still
+percent-encoded and without the stage; the query is decoded; only the `multiValue…` maps hold all
+values of a repeated header or parameter.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jobgate.adapters.log import failure_line
+from jobgate.core.relay_refusal import UNFAITHFUL, OwnAnswer, failure_answer, refusal_answer
+from jobgate.core.upstream_request import IncomingRequest, agent_route
+from jobgate.ports import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobgate.ports import Recorder
+    from jobgate.usecases.relay import Relay
+
+_Pairs = tuple[tuple[str, str], ...]
+
+
+class InvocationContext(Protocol):
+    """What the endpoint reads of Lambda's context; `deadline` in epoch seconds."""
+
+    @property
+    def aws_request_id(self) -> str: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+
+class RelayEndpoint:
+    """A streaming handler. The invocation's id is the decision's id."""
+
+    def __init__(self, relay: Relay, *, log: Recorder) -> None:
+        self._relay = relay
+        self._log = log
+
+    def __call__(self, event: Mapping[str, Any], context: InvocationContext) -> Response:
+        """Answer one event; never raises."""
+        decision_id = context.aws_request_id
+        path = "/"
+        try:
+            incoming = incoming_request(event)
+            if incoming is None:
+                return _own(refusal_answer(UNFAITHFUL, path=path, decision_id=decision_id))
+            _, path = agent_route(incoming.path)
+            return self._relay.answer(incoming, decision_id=decision_id, deadline=context.deadline)
+        except Exception as exc:  # noqa: BLE001  the one place where everything ends as an answer
+            self._log(failure_line(decision_id, type(exc).__name__, exc))
+            return _own(failure_answer(path=path, decision_id=decision_id))
+
+
+def incoming_request(event: Mapping[str, Any]) -> IncomingRequest | None:
+    """Read an event; None where it isn't of the form that a REST API gives."""
+    match event:
+        case {"httpMethod": str(method), "path": str(path)}:
+            pass
+        case _:
+            return None
+    query = _pairs(event.get("multiValueQueryStringParameters"))
+    headers = _pairs(event.get("multiValueHeaders"))
+    body = _body(event)
+    if query is None or headers is None or body is None:
+        return None
+    if event.get("queryStringParameters") and not query:
+        # Of a repeated parameter only one value would be left.
+        return None
+    return IncomingRequest(method=method, path=path, query=query, headers=headers, body=body)
+
+
+def _pairs(values: object) -> _Pairs | None:
+    """A `multiValue…` map as pairs; None where it isn't one."""
+    if values is None:
+        return ()
+    if not isinstance(values, dict):
+        return None
+    pairs: list[tuple[str, str]] = []
+    for name, each in values.items():
+        if not isinstance(each, list) or not all(isinstance(value, str) for value in each):
+            return None
+        pairs += [(name, value) for value in each]
+    return tuple(pairs)
+
+
+def _body(event: Mapping[str, Any]) -> bytes | None:
+    body = event.get("body")
+    if body is None:
+        return b""
+    try:
+        if event.get("isBase64Encoded") is True:
+            return base64.b64decode(body, validate=True)
+        data: bytes = body.encode()
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return data
+
+
+def _own(answer: OwnAnswer) -> Response:
+    return Response(status=answer.status, headers=answer.headers, body=iter((answer.body,)))
