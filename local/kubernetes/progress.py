@@ -22,6 +22,9 @@ class Progress(Protocol):
     def tick(self, what: str) -> None:
         """Note that `what` goes on; called several times a second for as long as it does."""
 
+    def clear(self) -> None:
+        """End the step that ticked, without a word."""
+
 
 class TerminalProgress:
     """A spinner with the elapsed time on a terminal; elsewhere a plain line now and then."""
@@ -53,6 +56,12 @@ class TerminalProgress:
         elif new or now - self._said >= _PLAIN_LINE_SECONDS:
             self._said = now
             self._write(f"{text}\n")
+
+    def clear(self) -> None:
+        """Take a spinner off the terminal."""
+        if self._what and self._live:
+            self._write(_CLEAR_LINE)
+        self._what = ""
 
     def _write(self, text: str) -> None:
         self._out.write(text)

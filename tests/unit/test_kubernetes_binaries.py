@@ -42,6 +42,9 @@ class Said:
     def tick(self, what: str) -> None:
         self.ticks.append(what)
 
+    def clear(self) -> None:
+        pass
+
 
 def programs(folder: Path, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
