@@ -71,18 +71,7 @@ def job_shape(instance: Instance, job: Job, commit: Commit | None) -> dict[str, 
         "queued_duration": None if started is None else round(started - job.created_at, 6),
         "user": basic_user(instance, instance.user(job.user_id)),
         "commit": None if commit is None else commit_shape(instance, project, commit),
-        "pipeline": {
-            "id": job.pipeline_id,
-            "iid": job.pipeline_id,
-            "project_id": project.id,
-            "sha": job.sha,
-            "ref": job.ref,
-            "status": job.status,
-            "source": job.source,
-            "created_at": api_time(job.created_at),
-            "updated_at": api_time(job.finished_at or started or job.created_at),
-            "web_url": f"{web}/-/pipelines/{job.pipeline_id}",
-        },
+        "pipeline": _pipeline_shape(job, project, web),
         **({"failure_reason": job.failure_reason} if job.status == "failed" else {}),
         "web_url": f"{web}/-/jobs/{job.id}",
         "project": {"ci_job_token_scope_enabled": False},
@@ -94,6 +83,21 @@ def job_shape(instance: Instance, job: Job, commit: Commit | None) -> dict[str, 
         "artifacts_expire_at": None,
         "archived": False,
         "tag_list": [],
+    }
+
+
+def _pipeline_shape(job: Job, project: Project, web: str) -> dict[str, Any]:
+    return {
+        "id": job.pipeline_id,
+        "iid": job.pipeline_id,
+        "project_id": project.id,
+        "sha": job.sha,
+        "ref": job.ref,
+        "status": job.status,
+        "source": job.source,
+        "created_at": api_time(job.created_at),
+        "updated_at": api_time(job.finished_at or job.started_at or job.created_at),
+        "web_url": f"{web}/-/pipelines/{job.pipeline_id}",
     }
 
 
