@@ -19,6 +19,7 @@ help: ## List the targets
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-%/.ready: requirements/%.txt .venv/.ready
@@ -28,4 +29,49 @@ help: ## List the targets
 	@touch $@
 
 .PHONY: setup
-setup: .venv/.ready .venv-ministack/.ready .venv-sam/.ready ## Install everything that the other targets need
+setup: .venv/.ready ## Install everything that the other targets need
+	@# The Kubernetes binaries take minutes where they aren't cached yet: beside the rest.
+	@$(MAKE) --no-print-directory -j3 .venv-ministack/.ready .venv-sam/.ready kubernetes
+
+.PHONY: kubernetes
+kubernetes: .venv/.ready ## Find or build the Kubernetes binaries, fetch kubectl and helm
+	@.venv/bin/python -m local.kubernetes >/dev/null
+
+# --- What a newcomer runs ---
+
+.PHONY: demo
+demo: setup ## Watch a CI job deploy to a real Kubernetes API server (CLUSTER=KUBECONFIG_FILE: to yours)
+	@.venv/bin/python -m local.demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(PORT),--port $(PORT))
+
+.PHONY: test
+test: setup ## Run all tests but the long ones
+	@.venv/bin/pytest
+
+.PHONY: local
+local: setup ## Start the same stack and keep it up until Ctrl-C
+	@.venv/bin/python -m local $(if $(PORT),--port $(PORT))
+
+# --- What a contributor runs ---
+
+.PHONY: lint
+lint: .venv/.ready .venv-sam/.ready ## Check format, style, types, imports and the template
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-timeout 2>/dev/null || .venv/bin/lint-imports
+
+.PHONY: fmt
+fmt: .venv/.ready ## Format the code and mend what can be mended
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+.PHONY: lock
+lock: .venv/.ready ## Lock the dependencies anew, with hashes and without addresses
+	@compile="$(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header"; \
+	$$compile pyproject.toml -o shared/requirements.txt; \
+	$$compile pyproject.toml --extra cli --group dev -o requirements/dev.txt; \
+	for group in bootstrap go ministack sam; do \
+	  $$compile --group $$group -o requirements/$$group.txt; \
+	done; \
+	$$compile --group runtime -c requirements/dev.txt -o requirements/runtime.txt; \
+	$$compile --group clients --no-deps -o requirements/clients.txt

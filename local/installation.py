@@ -1,0 +1,186 @@
+"""The product in use on a running stack: what an operator and a platform team do once.
+
+A GitLab group with its projects, the issuer and the webhook, two agents of one configuration
+project on one cluster, and RBAC that lets one project into one namespace.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.kubernetes.access import create_access, grant_agent, remove_access
+from local.process import ChildFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from local.stack import Stack
+
+ALIAS = "main"
+AUDIENCE = "https://jobgate.example"
+GROUP = "acme"
+AGENTS = "acme/agents"  # the configuration project
+WEB = "acme/shop/web"  # allowed by its group, as the CI job
+OPS = "acme/ops"  # allowed by name, as the agent
+AUDIT = "acme/audit"  # allowed by name, as a fixed identity
+STRANGER = "acme/stranger"  # not named anywhere
+AUDITOR = "auditor@acme.example"
+PRODUCTION_FILE = ".gitlab/agents/production/config.yaml"
+STAGING_FILE = ".gitlab/agents/staging/config.yaml"
+
+_CONTEXT = f"{AGENTS}:"
+
+
+class CommandFailedError(ChildFailedError):
+    """A command of the story failed; the text is what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An installed product. `namespace` is the throw-away one that the jobs may use."""
+
+    stack: Stack
+    namespace: str
+    projects: Mapping[str, int]
+
+    @classmethod
+    def create(cls, stack: Stack, *, namespace: str, tell: Callable[[str, str], None]) -> Self:
+        """Install everything; `tell` gets each operator's command and what it printed."""
+        gitlab = stack.gitlab.control
+        for group in (GROUP, "acme/shop"):
+            gitlab.create_group(group)
+        projects = {
+            path: int(gitlab.create_project(path)["id"])
+            for path in (AGENTS, WEB, OPS, AUDIT, STRANGER)
+        }
+        installation = cls(stack, namespace, projects)
+        installation.register(tell)
+        return installation
+
+    def register(self, tell: Callable[[str, str], None]) -> None:
+        """The operator's part, by the operators' command."""
+        stack = self.stack
+        folder = stack.folder / "operator"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ca = str(stack.authority.certificate)
+        run_time = stack.gitlab.control.create_token(["read_api"], group=GROUP, role="reporter")
+        set_up = stack.gitlab.control.create_token(["api"], group=GROUP, role="owner")
+        token = _private(folder / "gitlab-token", run_time)
+        commands: list[tuple[list[str], dict[str, str]]] = [
+            (["setup", "--base-url", stack.gateway.url, "--ca", ca], {}),
+            (
+                [
+                    *("issuer", "add", ALIAS, "--url", stack.gitlab.url),
+                    *("--audience", AUDIENCE, "--token-file", token, "--ca", ca),
+                ],
+                {},
+            ),
+            (["gitlab", "connect", GROUP], {"GITLAB_TOKEN": set_up}),
+        ]
+        access = create_access(stack.admin, namespace=self.namespace)
+        relay = _private(folder / "relay-credential", access.relay_token)
+        own = _private(folder / "agent-credential", access.agent_token)
+        cluster = ["--server", stack.cluster.url, "--credential-file", relay]
+        if stack.cluster.ca is not None:
+            cluster += ["--ca", str(stack.cluster.ca)]
+        register = ["agent", "register", AGENTS]
+        commands += [
+            ([*register, "production", *cluster], {}),
+            ([*register, "staging", *cluster, "--agent-credential-file", own], {}),
+        ]
+        for arguments, secrets in commands:
+            tell(shown(arguments, secrets, stack.folder), self.jobgate(*arguments, **secrets))
+
+    def grant(self) -> None:
+        """RBAC: the web project, the agent and the auditor, each in the one namespace."""
+        grant_agent(
+            self.stack.admin, access_namespace=self.namespace, target_namespace=self.namespace
+        )
+        self._bind("web", "edit", f"--group=gitlab:project:{self.projects[WEB]}")
+        self._bind("auditor", "view", f"--user={AUDITOR}")
+
+    def remove(self) -> None:
+        """Take everything out of the cluster again, the namespace included."""
+        remove_access(self.stack.admin, namespace=self.namespace)
+
+    def jobgate(self, *arguments: str, **secrets: str) -> str:
+        """Run the operators' command; returns what it printed. Raises CommandFailedError."""
+        environment = {
+            **self.stack.aws.environment,
+            **secrets,
+            "JOBGATE_STACK": self.stack.aws.stack_name,
+            "PATH": str(Path(sys.executable).parent),
+            "HOME": str(self.stack.folder / "operator"),
+            "NO_COLOR": "1",
+            "COLUMNS": "100",
+        }
+        done = subprocess.run(
+            [Path(sys.executable).parent / "jobgate", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise CommandFailedError(f"jobgate {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _bind(self, name: str, role: str, subject: str) -> None:
+        self.stack.admin.must(
+            "create",
+            "rolebinding",
+            name,
+            f"--namespace={self.namespace}",
+            f"--clusterrole={role}",
+            subject,
+        )
+
+
+def context(agent: str) -> str:
+    """The kubeconfig context of an agent of the configuration project."""
+    return _CONTEXT + agent
+
+
+def production_config() -> str:
+    """`production` allows a whole group, each job as itself."""
+    return """\
+ci_access:
+  groups:
+    - id: acme/shop
+      access_as:
+        ci_job: {}
+"""
+
+
+def staging_config(namespace: str) -> str:
+    """`staging` allows one project as the agent and another as a fixed identity."""
+    return f"""\
+ci_access:
+  projects:
+    - id: {OPS}
+      default_namespace: {namespace}
+    - id: {AUDIT}
+      default_namespace: {namespace}
+      access_as:
+        impersonate:
+          username: {AUDITOR}
+          groups: [auditors]
+"""
+
+
+def shown(arguments: list[str], secrets: Mapping[str, str], folder: Path) -> str:
+    """A command as a person would type it: short paths, secrets by name only."""
+    words = [*(f"{name}=…" for name in secrets), "jobgate", *arguments]
+    return " ".join(word.removeprefix(f"{folder}/") for word in words)
+
+
+def _private(path: Path, content: str) -> str:
+    path.touch(mode=0o600)
+    path.write_text(content)
+    return str(path)
