@@ -1,0 +1,5 @@
+"""`python -m jobgate.cli`."""
+
+from jobgate.cli.app import main
+
+main()

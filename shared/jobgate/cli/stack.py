@@ -1,0 +1,56 @@
+"""A deployed stack as the operators' command sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import InvalidRequest, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobgate.adapters.aws_api import AWSCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """The outputs of a deployed stack (template.yaml, Outputs)."""
+
+    name: str
+    base_url: str
+    table: str
+    signing_key_a: str
+    gitlab_tokens: str
+    gitlab_hooks: str
+    refresh_queue_url: str
+    cluster_secret_prefix: str
+
+
+def read_stack(aws: AWSCall, name: str) -> Stack:
+    """Raises InvalidRequest for a stack that doesn't exist or isn't Jobgate's."""
+    try:
+        answer = aws("cloudformation", "DescribeStacks", {"StackName": name})
+    except AWSError as exc:
+        # CloudFormation has no error code of its own for an unknown stack.
+        if exc.code != "ValidationError":
+            raise
+        raise InvalidRequest(f"This account and region have no stack {name!r}.") from exc
+    stack: Mapping[str, Any] = answer["Stacks"][0]
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", ())}
+    if not outputs and stack["StackStatus"].endswith("_IN_PROGRESS"):
+        raise Unavailable(f"The stack {name!r} isn't ready yet: {stack['StackStatus']}.")
+    try:
+        return Stack(
+            name=name,
+            base_url=outputs["BaseUrl"],
+            table=outputs["TableName"],
+            signing_key_a=outputs["SigningKeyAArn"],
+            gitlab_tokens=outputs["GitLabTokensArn"],
+            gitlab_hooks=outputs["GitLabHooksArn"],
+            refresh_queue_url=outputs["RefreshQueueUrl"],
+            cluster_secret_prefix=outputs["ClusterSecretPrefix"],
+        )
+    except KeyError as exc:
+        raise InvalidRequest(f"The stack {name!r} isn't Jobgate's: no output {exc}.") from exc

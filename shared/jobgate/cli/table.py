@@ -1,0 +1,107 @@
+"""The few DynamoDB calls that the registries make, on one table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Conflict, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.adapters.items import Item
+
+_PAGES_MAX = 100
+
+
+class Table:
+    """Every read is consistent: an operator sees what the last command wrote."""
+
+    def __init__(self, call: AWSCall, name: str) -> None:
+        self._call = call
+        self._name = name
+
+    def get(self, key: Item) -> Item | None:
+        """An item, or None."""
+        answer = self._dynamodb("GetItem", {"Key": key, "ConsistentRead": True})
+        item: Item | None = answer.get("Item")
+        return item
+
+    def query(self, pk: str) -> Iterator[Item]:
+        """Every item of a partition."""
+        request: dict[str, Any] = {
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": pk}},
+            "ConsistentRead": True,
+        }
+        for _ in range(_PAGES_MAX):
+            answer = self._dynamodb("Query", request)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        raise Unavailable(f"{pk} has more items than can be read.")
+
+    def put(self, item: Item) -> None:
+        """Write an item over whatever is there."""
+        self._dynamodb("PutItem", {"Item": item})
+
+    def put_new(self, item: Item) -> bool:
+        """Write an item unless one is there; false where it was."""
+        try:
+            request = {"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
+            self._dynamodb("PutItem", request)
+        except Conflict:
+            return False
+        return True
+
+    def update(
+        self,
+        key: Item,
+        expression: str,
+        *,
+        names: Mapping[str, str],
+        values: Mapping[str, Any] | None = None,
+        condition: str | None = None,
+    ) -> Item:
+        """Change an item and give it back whole; raises Conflict where the condition isn't met."""
+        request: dict[str, Any] = {
+            "Key": key,
+            "UpdateExpression": expression,
+            "ExpressionAttributeNames": dict(names),
+            "ReturnValues": "ALL_NEW",
+        }
+        if values:
+            request["ExpressionAttributeValues"] = dict(values)
+        if condition is not None:
+            request["ConditionExpression"] = condition
+        item: Item = self._dynamodb("UpdateItem", request).get("Attributes", {})
+        return item
+
+    def delete(self, key: Item) -> None:
+        """Delete an item, if it's there."""
+        self._dynamodb("DeleteItem", {"Key": key})
+
+    def delete_where_empty(self, key: Item, attribute: str) -> bool:
+        """Delete an item if this map of its is empty; false where it isn't."""
+        request = {
+            "Key": key,
+            "ConditionExpression": "#map = :empty",
+            "ExpressionAttributeNames": {"#map": attribute},
+            "ExpressionAttributeValues": {":empty": {"M": {}}},
+        }
+        try:
+            self._dynamodb("DeleteItem", request)
+        except Conflict:
+            return False
+        return True
+
+    def _dynamodb(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._call("dynamodb", operation, {"TableName": self._name, **request})
+        except AWSError as exc:
+            if exc.code == "ConditionalCheckFailedException":
+                raise Conflict("Somebody else wrote first; run the command again.") from exc
+            raise

@@ -1,0 +1,414 @@
+"""The operators' command against GitLab's stand-in over TLS, with AWS by moto."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+from jobgate.adapters import items
+from jobgate.adapters.deployment_reader import DeploymentReader
+from jobgate.adapters.refresh_queue import RefreshMessage, message_of
+from jobgate.core.bounds import Bounds
+from jobgate.core.webhook import HookSecrets, is_authentic
+from moto import mock_aws
+
+from local.certificates import CertificateAuthority
+from local.gitlab.server import GitLab
+from local.process import free_port
+from tests.support.operators_stack import NOW, Answer, OperatorsStack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FIRST = 1_000_000_001
+AUDIENCE = "https://jobs.example.test"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def gitlab(
+    tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
+) -> Iterator[GitLab]:
+    started = GitLab.start(tmp_path_factory.mktemp("gitlab"), authority=authority)
+    started.control.create_group("top", id=7)
+    started.control.create_project("top/agents", id=50)
+    started.control.create_project("top/Other", id=51)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(autouse=True)
+def truthful(gitlab: GitLab) -> Iterator[None]:
+    yield
+    gitlab.control.clear_faults()
+    gitlab.control.set_instance(version="19.0.2-ee")
+
+
+@pytest.fixture
+def stack() -> Iterator[OperatorsStack]:
+    with mock_aws():
+        made = OperatorsStack.deploy()
+        made.json("setup")
+        yield made
+
+
+@pytest.fixture
+def token_file(gitlab: GitLab, tmp_path: Path) -> Path:
+    return a_file(tmp_path / "run-time", gitlab.control.create_token(["read_api"], group="top"))
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A server that takes webhooks: (path, headers by lower-case name, body) of each."""
+
+    url: str
+    received: list[tuple[str, dict[str, str], bytes]]
+
+
+@pytest.fixture
+def receiver(authority: CertificateAuthority, tmp_path: Path) -> Iterator[Receiver]:
+    received: list[tuple[str, dict[str, str], bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            received.append((self.path, headers, body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: a test's output is its own."""
+
+    files = authority.issue("receiver", tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.certificate, files.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield Receiver(f"https://127.0.0.1:{server.server_port}", received)
+        server.shutdown()
+        thread.join()
+
+
+def a_file(path: Path, content: str) -> Path:
+    path.write_text(content + "\n")
+    return path
+
+
+def add(stack: OperatorsStack, gitlab: GitLab, token: Path, *options: object) -> Answer:
+    given = ("--audience", AUDIENCE, "--ca", gitlab.control.ca, "--token-file", token)
+    return stack.run("issuer", "add", "main", "--url", gitlab.url, *given, *options)
+
+
+@pytest.fixture
+def ready(stack: OperatorsStack, gitlab: GitLab, token_file: Path) -> OperatorsStack:
+    assert add(stack, gitlab, token_file).code == 0
+    return stack
+
+
+def register(
+    stack: OperatorsStack, tmp_path: Path, project: str, name: str, *options: object
+) -> Answer:
+    credential = a_file(tmp_path / "relay", "canary-relay")
+    given = ("--server", "https://k8s.example.test:6443", "--credential-file", credential)
+    return stack.run("agent", "register", project, name, *given, *options)
+
+
+# --- Issuers ---
+
+
+def test_added_issuer_is_trusted_and_its_token_stored(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    answer = add(stack, gitlab, token_file, "--json")
+    assert answer.json["is_default"] is True
+    reader = DeploymentReader(stack.real, "table", bounds=Bounds(), clock=lambda: NOW)
+    issuer = reader().issuers["main"]
+    assert (issuer.url, issuer.audience) == (gitlab.url, AUDIENCE)
+    assert issuer.ca == gitlab.control.ca.read_text()
+    assert stack.secret("tokens") == {"main": token_file.read_text().strip()}
+    assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
+
+
+def test_adding_again_renews_the_token_and_keeps_stops_and_ids(
+    ready: OperatorsStack, gitlab: GitLab, tmp_path: Path
+) -> None:
+    register(ready, tmp_path, "top/agents", "prod")
+    renewed = a_file(tmp_path / "new", gitlab.control.create_token(["read_api"], group="top"))
+    assert add(ready, gitlab, renewed, "--audience", "other").code == 0
+    assert ready.secret("tokens") == {"main": renewed.read_text().strip()}
+    assert ready.json("issuer", "list")[0]["audience"] == "other"
+    assert [row["id"] for row in ready.json("agent", "list")] == [FIRST]
+
+
+def test_no_token_is_ever_printed(stack: OperatorsStack, gitlab: GitLab, token_file: Path) -> None:
+    token = token_file.read_text().strip()
+    for options in ((), ("--json",)):
+        answer = add(stack, gitlab, token_file, *options)
+        assert token not in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("scopes", "said"), [(["read_repository"], "read_api"), (["read_user"], "read_api")]
+)
+def test_token_without_the_scope_is_refused(
+    stack: OperatorsStack, gitlab: GitLab, tmp_path: Path, scopes: list[str], said: str
+) -> None:
+    token = a_file(tmp_path / "token", gitlab.control.create_token(scopes, group="top"))
+    answer = add(stack, gitlab, token)
+    assert answer.code == 2
+    assert said in answer.err
+    assert stack.json("issuer", "list") == []
+    assert stack.secret("tokens") == {}
+
+
+def test_token_that_can_more_is_remarked_on(
+    stack: OperatorsStack, gitlab: GitLab, tmp_path: Path
+) -> None:
+    token = gitlab.control.create_token(["api", "read_api"], group="top")
+    answer = add(stack, gitlab, a_file(tmp_path / "token", token))
+    assert answer.code == 0
+    assert "more than it needs (api)" in answer.out
+
+
+def test_unknown_token_is_an_input_error(
+    stack: OperatorsStack, gitlab: GitLab, tmp_path: Path
+) -> None:
+    answer = add(stack, gitlab, a_file(tmp_path / "token", "glpat-none"))
+    assert (answer.code, answer.err) == (
+        2,
+        "jobgate: --token-file: GitLab doesn't accept this token.\n",
+    )
+
+
+def test_instance_of_another_name_is_refused(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    answer = add(stack, gitlab, token_file, "--url", "https://other.test", "--base-url", gitlab.url)
+    assert answer.code == 2
+    assert gitlab.url in answer.err
+
+
+@pytest.mark.parametrize("option", ["--url", "--base-url"])
+def test_gitlab_that_does_not_answer_is_unknown(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path, option: str
+) -> None:
+    away = f"https://127.0.0.1:{free_port()}"
+    answer = add(stack, gitlab, token_file, option, away)
+    assert answer.code == 3
+    assert f"GitLab at {away} can't be reached" in answer.err
+
+
+def test_gitlab_behind_an_unknown_authority_is_unknown(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path, tmp_path: Path
+) -> None:
+    stranger = CertificateAuthority.create(tmp_path / "stranger").certificate
+    answer = add(stack, gitlab, token_file, "--ca", stranger)
+    assert answer.code == 3
+    assert "SSLCertVerificationError" in answer.err
+    assert stack.secret("tokens") == {}
+
+
+def test_gitlab_in_trouble_is_unknown(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    gitlab.control.fail_next("personal_access_tokens", status=502)
+    answer = add(stack, gitlab, token_file)
+    assert (answer.code, stack.secret("tokens")) == (3, {})
+
+
+def test_removed_issuer_takes_its_secrets_along(ready: OperatorsStack) -> None:
+    assert ready.run("issuer", "remove", "main").code == 0
+    assert (ready.secret("tokens"), ready.secret("hooks")) == ({}, {})
+    assert ready.run("issuer", "remove", "main").code == 2
+
+
+# --- Agents ---
+
+
+def test_registered_agent_is_queued_for_a_refresh(ready: OperatorsStack, tmp_path: Path) -> None:
+    answer = register(ready, tmp_path, "top/agents", "prod")
+    assert answer.code == 0
+    assert f"Registered top/agents:prod as agent {FIRST}" in answer.out
+    assert "canary" not in answer.out + answer.err
+    (message,) = ready.messages()
+    assert message_of(message) == RefreshMessage("main", 50)
+
+
+@pytest.mark.parametrize("project", ["top/other", "top/none", "top", "50", "TOP/agents"])
+def test_only_the_exact_current_path_names_a_project(
+    ready: OperatorsStack, tmp_path: Path, project: str
+) -> None:
+    answer = register(ready, tmp_path, project, "prod")
+    assert answer.code == 2
+    assert ready.json("agent", "list") == []
+    assert ready.messages() == []
+
+
+def test_path_that_was_renamed_away_names_nothing(
+    ready: OperatorsStack, gitlab: GitLab, tmp_path: Path
+) -> None:
+    gitlab.control.create_project("top/before", id=60)
+    gitlab.control.rename_project(60, "after")
+    assert register(ready, tmp_path, "top/before", "prod").code == 2
+    assert register(ready, tmp_path, "top/after", "prod").code == 0
+
+
+def test_agent_is_found_by_its_contexts_name(ready: OperatorsStack, tmp_path: Path) -> None:
+    register(ready, tmp_path, "top/agents", "prod", "--id", 9)
+    assert ready.json("agent", "show", "top/agents:prod")["id"] == 9
+    assert ready.run("agent", "show", "top/agents:staging").code == 2
+    assert ready.json("agent", "remove", "top/agents:prod")["id"] == 9
+    assert ready.json("agent", "list") == []
+
+
+def test_second_registration_of_a_name_is_refused(ready: OperatorsStack, tmp_path: Path) -> None:
+    register(ready, tmp_path, "top/agents", "prod")
+    answer = register(ready, tmp_path, "top/agents", "prod")
+    assert (answer.code, answer.err) == (
+        4,
+        f"jobgate: The agent top/agents:prod is registered already, as {FIRST}.\n",
+    )
+
+
+def test_gitlab_that_is_away_registers_nothing(
+    ready: OperatorsStack, gitlab: GitLab, tmp_path: Path
+) -> None:
+    gitlab.control.fail_next("/projects/", status=503)
+    assert register(ready, tmp_path, "top/agents", "prod").code == 3
+    assert ready.json("agent", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Prod", ()),
+        ("prod", ("--id", 0)),
+        ("prod", ("--id", FIRST)),
+        ("prod", ("--server", "http://k8s.example.test")),
+        ("prod", ("--ca", "/nonexistent")),
+        ("prod", ("--agent-credential-file", "/nonexistent")),
+        ("prod", ("--issuer", "other")),
+    ],
+)
+def test_bad_input_registers_nothing(
+    ready: OperatorsStack, tmp_path: Path, name: str, options: tuple[object, ...]
+) -> None:
+    assert register(ready, tmp_path, "top/agents", name, *options).code == 2
+    assert ready.json("agent", "list") == []
+
+
+def test_nothing_is_registered_before_the_set_up(tmp_path: Path) -> None:
+    with mock_aws():
+        answer = register(OperatorsStack.deploy(), tmp_path, "top/agents", "prod")
+    assert answer.code == 2
+    assert "jobgate setup" in answer.err
+
+
+# --- Webhooks ---
+
+
+@pytest.fixture
+def set_up_token(ready: OperatorsStack, gitlab: GitLab) -> OperatorsStack:
+    ready.environment["GITLAB_TOKEN"] = gitlab.control.create_token(
+        ["api"], group="top", role="owner"
+    )
+    return ready
+
+
+def connect(stack: OperatorsStack, path: str) -> Answer:
+    return stack.run("gitlab", "connect", path, "--json")
+
+
+def test_group_hook_delivers_what_its_stored_secrets_prove(
+    set_up_token: OperatorsStack, gitlab: GitLab, receiver: Receiver
+) -> None:
+    set_up_token.json("setup", "--base-url", receiver.url)
+    gitlab.control.create_group("told", id=8)
+    set_up_token.environment["GITLAB_TOKEN"] = gitlab.control.create_token(["api"])
+    answer = connect(set_up_token, "told")
+    assert answer.json["scope"] == {"kind": "group", "id": 8}
+    gitlab.control.create_project("told/app")
+    gitlab.control.commit("told/app", {"README": "a"})
+    gitlab.control.finish_job(gitlab.control.create_job("told/app"))
+    gitlab.control.settle()
+    (entry,) = set_up_token.secret("hooks")["main"]
+    secrets = HookSecrets(secret_token=entry["secret_token"], signing_token=entry["signing_token"])
+    events = [headers["x-gitlab-event"] for _, headers, _ in receiver.received]
+    assert {"Push Hook", "Job Hook"} <= set(events)
+    for path, headers, body in receiver.received:
+        assert path == "/webhooks/gitlab/main"
+        now = float(headers["webhook-timestamp"])
+        assert is_authentic(headers, body, hooks=[secrets], now=now)
+        stale = HookSecrets(secret_token=None, signing_token="whsec_" + "A" * 43 + "=")
+        assert not is_authentic(headers, body, hooks=[stale], now=now)
+    assert entry["secret_token"] not in answer.out
+
+
+def test_connecting_a_project_again_renews_the_secrets_of_the_same_hook(
+    set_up_token: OperatorsStack, gitlab: GitLab
+) -> None:
+    gitlab.control.create_project("top/again", id=70)
+    first = connect(set_up_token, "top/again")
+    (before,) = set_up_token.secret("hooks")["main"]
+    again = connect(set_up_token, "top/again")
+    (after,) = set_up_token.secret("hooks")["main"]
+    assert (first.json["created"], again.json["created"]) == (True, False)
+    assert before["scope"] == after["scope"] == {"kind": "project", "id": 70}
+    assert after["secret_token"] != before["secret_token"]
+
+
+def test_secrets_of_other_places_stay(set_up_token: OperatorsStack) -> None:
+    connect(set_up_token, "top/agents")
+    connect(set_up_token, "top/Other")
+    connect(set_up_token, "top/agents")
+    scopes = [entry["scope"]["id"] for entry in set_up_token.secret("hooks")["main"]]
+    assert sorted(scopes) == [50, 51]
+
+
+def test_older_gitlab_is_given_a_secret_token_alone(
+    set_up_token: OperatorsStack, gitlab: GitLab
+) -> None:
+    gitlab.control.set_instance(version="18.11.1")
+    assert connect(set_up_token, "top/agents").json["signed"] is False
+    assert set_up_token.secret("hooks")["main"][0]["signing_token"] is None
+
+
+def test_group_without_group_hooks_is_told_what_to_do(
+    set_up_token: OperatorsStack, gitlab: GitLab
+) -> None:
+    gitlab.control.fail_next("/groups/7/hooks", status=404, times=2)
+    answer = connect(set_up_token, "top")
+    assert answer.code == 4
+    assert "Premium" in answer.err
+
+
+def test_place_that_the_token_does_not_see_is_an_input_error(set_up_token: OperatorsStack) -> None:
+    assert connect(set_up_token, "top/none").code == 2
+
+
+def test_token_without_the_right_is_refused(ready: OperatorsStack, gitlab: GitLab) -> None:
+    token = gitlab.control.create_token(["read_api"], group="top")
+    ready.environment["GITLAB_TOKEN"] = token
+    answer = connect(ready, "top/agents")
+    assert answer.code == 4
+    assert token not in answer.out + answer.err
+
+
+def test_set_up_token_comes_from_the_environment_alone(ready: OperatorsStack) -> None:
+    answer = connect(ready, "top")
+    assert answer.code == 2
+    assert "GITLAB_TOKEN" in answer.err
+    assert ready.secret("hooks") == {}

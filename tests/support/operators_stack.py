@@ -1,0 +1,146 @@
+"""A deployed stack's resources in moto, and the operators' command run against them.
+
+moto's CloudFormation needs packages that the project hasn't, so the stack's outputs are answered
+here; every other call goes through boto3 to moto.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.boto_aws import BotoAWS
+from jobgate.cli.app import app
+from jobgate.cli.connect import Outside
+from jobgate.cli.stack import Stack, read_stack
+from jobgate.cli.table import Table
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "jg"
+REGION = "eu-central-1"
+NOW = 1_800_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its standard output as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(slots=True)
+class OperatorsStack:
+    """One stack. `now` is the commands' clock; `calls` counts what AWS was asked.
+
+    `break_after` makes the call with that number and all later ones fail, as if the command had
+    been killed there.
+    """
+
+    outputs: Mapping[str, str]
+    real: BotoAWS
+    environment: dict[str, str] = field(default_factory=dict)
+    now: float = NOW
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    break_after: int | None = None
+
+    @classmethod
+    def deploy(cls) -> OperatorsStack:
+        """Make the resources; call it within `moto.mock_aws`."""
+        session = boto3.Session("a", "b", region_name=REGION)
+        real = BotoAWS(session)
+        names = ("pk", "sk")
+        request: dict[str, Any] = {
+            "TableName": "table",
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{"AttributeName": n, "AttributeType": "S"} for n in names],
+            "KeySchema": [
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+        }
+        real("dynamodb", "CreateTable", request)
+        key = {"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"}
+        queue = {"QueueName": "refresh.fifo", "Attributes": {"FifoQueue": "true"}}
+        secret = ("secretsmanager", "CreateSecret")
+        outputs = {
+            "BaseUrl": "https://api.example.test/live",
+            "TableName": "table",
+            "SigningKeyAArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
+            "SigningKeyBArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
+            "GitLabTokensArn": real(*secret, {"Name": "tokens", "SecretString": "{}"})["ARN"],
+            "GitLabHooksArn": real(*secret, {"Name": "hooks", "SecretString": "{}"})["ARN"],
+            "RefreshQueueUrl": real("sqs", "CreateQueue", queue)["QueueUrl"],
+            "ClusterSecretPrefix": f"jobgate/{NAME}/cluster/",
+        }
+        return cls(outputs, real)
+
+    def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """See `AWSCall`."""
+        self.calls.append((service, operation))
+        if self.break_after is not None and len(self.calls) > self.break_after:
+            raise AWSError("Killed")
+        if service != "cloudformation":
+            return self.real(service, operation, request)
+        if request["StackName"] != NAME:
+            raise AWSError("ValidationError")
+        outputs = [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()]
+        return {"Stacks": [{"StackStatus": "CREATE_COMPLETE", "Outputs": outputs}]}
+
+    @property
+    def stack(self) -> Stack:
+        """The stack as commands see it."""
+        return read_stack(self, NAME)
+
+    @property
+    def table(self) -> Table:
+        """Its table, for a test's own look."""
+        return Table(self.real, "table")
+
+    @property
+    def breakable_table(self) -> Table:
+        """Its table as commands reach it: `break_after` holds for it."""
+        return Table(self, "table")
+
+    def run(self, *arguments: object) -> Answer:
+        """Run a command for people."""
+        outside = Outside(aws=self, environment=self.environment, clock=lambda: self.now)
+        self.calls.clear()
+        found = CliRunner().invoke(
+            app, [str(a) for a in arguments], obj=outside, env={"JOBGATE_STACK": NAME}
+        )
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        return Answer(found.exit_code, found.stdout, found.stderr)
+
+    def json(self, *arguments: object) -> Any:
+        """Run a command that must succeed, for a script."""
+        answer = self.run(*arguments, "--json")
+        assert answer.code == 0, answer.err
+        return answer.json
+
+    def secret(self, name: str) -> Any:
+        """A secret's JSON, or None."""
+        try:
+            answer = self.real("secretsmanager", "GetSecretValue", {"SecretId": name})
+        except AWSError:
+            return None
+        return json.loads(answer["SecretString"])
+
+    def messages(self) -> list[str]:
+        """The bodies of the messages in the queue; none is taken twice."""
+        request = {"QueueUrl": self.outputs["RefreshQueueUrl"], "MaxNumberOfMessages": 10}
+        found = self.real("sqs", "ReceiveMessage", request).get("Messages", [])
+        return [message["Body"] for message in found]

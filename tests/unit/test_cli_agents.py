@@ -1,0 +1,380 @@
+"""Registering and removing agents on real items: ids, order of writes, and runs that break off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from jobgate.adapters import agent_items, items
+from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+from jobgate.cli import agent_ids, registration
+from jobgate.cli.errors import Refused
+from jobgate.cli.inputs import CredentialFile
+from jobgate.cli.registry import Registry
+from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry
+from jobgate.core.errors import Conflict, Unavailable
+from jobgate.core.issuer import Issuer
+from jobgate.ports import GitLabProject
+from moto import mock_aws
+
+from tests.support.operators_stack import OperatorsStack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIRST = 1_000_000_001
+ISSUER = Issuer(
+    alias="main",
+    url="https://gitlab.example.test",
+    base_url="https://gitlab.example.test",
+    audience="https://jobs.example.test",
+    ca=None,
+    is_default=True,
+)
+PROJECT = GitLabProject(
+    project_id=50,
+    path="Top/agents",
+    default_branch="main",
+    namespace_id=1,
+    namespace_path="Top",
+    namespace_kind="group",
+)
+TOKEN = CredentialFile("token", {"token": "canary-relay"})
+NEW = registration.NewAgent(
+    issuer="main",
+    project=PROJECT,
+    name="prod",
+    server="https://k8s.example.test:6443",
+    ca=None,
+    relay_credential=TOKEN,
+    agent_credential=CredentialFile("token", {"token": "canary-agent"}),
+)
+
+
+@pytest.fixture
+def stack() -> Iterator[OperatorsStack]:
+    with mock_aws():
+        made = OperatorsStack.deploy()
+        registry = Registry(made.table)
+        registry.prepare_issuer(ISSUER)
+        registry.save_issuer(ISSUER)
+        registry.save_settings("https://api.example.test/live", None)
+        yield made
+
+
+def register(stack: OperatorsStack, agent: registration.NewAgent = NEW) -> int:
+    return registration.register(stack, stack.stack, stack.breakable_table, agent)
+
+
+def remove(stack: OperatorsStack, agent_id: int = FIRST) -> None:
+    registration.remove(
+        stack,
+        stack.stack,
+        stack.breakable_table,
+        issuer="main",
+        agent_id=agent_id,
+        of=(50, "prod"),
+    )
+
+
+def listed(stack: OperatorsStack) -> dict[int, str]:
+    project = registration.config_project(stack.table, "main", 50)
+    return {} if project is None else dict(project.agents)
+
+
+def indexed(stack: OperatorsStack, kind: str = "project", subject_id: int = 50) -> frozenset[int]:
+    return items.agents_of(stack.table.get(items.subject_key("main", kind, subject_id)))
+
+
+def a_snapshot(stack: OperatorsStack) -> AgentSnapshot:
+    return AgentSnapshot(
+        issuer="main",
+        agent_id=FIRST,
+        agent_name="prod",
+        version=1,
+        commit="c0ffee",
+        valid=True,
+        config_project=ConfigProject(project_id=50, path="Top/agents", namespace_id=1, root_id=1),
+        projects={100: Entry(path="top/app")},
+        groups={7: Entry(path="top/sub")},
+    )
+
+
+# --- Ids ---
+
+
+def test_own_ids_start_above_gitlabs_and_only_grow(stack: OperatorsStack) -> None:
+    assert register(stack) == FIRST
+    assert register(stack, replace(NEW, name="staging")) == FIRST + 1
+
+
+def test_removed_id_never_comes_back(stack: OperatorsStack) -> None:
+    register(stack)
+    remove(stack)
+    assert register(stack) == FIRST + 1
+
+
+def test_taken_over_id_never_comes_back(stack: OperatorsStack) -> None:
+    assert register(stack, replace(NEW, wanted_id=7)) == 7
+    remove(stack, 7)
+    with pytest.raises(Refused):
+        register(stack, replace(NEW, wanted_id=7))
+
+
+def test_taken_over_id_is_refused_to_a_second_agent(stack: OperatorsStack) -> None:
+    register(stack, replace(NEW, wanted_id=7))
+    with pytest.raises(Refused):
+        register(stack, replace(NEW, name="staging", wanted_id=7))
+    assert listed(stack) == {7: "prod"}
+
+
+def test_name_is_unique_in_its_project_alone(stack: OperatorsStack) -> None:
+    register(stack)
+    with pytest.raises(Refused, match="registered already"):
+        register(stack)
+    elsewhere = replace(NEW, project=replace(PROJECT, project_id=51))
+    assert register(stack, elsewhere) == FIRST + 1
+
+
+def test_registered_agent_cannot_be_given_another_id(stack: OperatorsStack) -> None:
+    register(stack)
+    with pytest.raises(Refused, match=str(FIRST)):
+        register(stack, replace(NEW, wanted_id=9))
+
+
+def test_two_operators_at_once_get_one_id(stack: OperatorsStack) -> None:
+    reserved = agent_ids.reserve(stack.table, "main", project_id=50, name="prod", wanted=None)
+    # The other's read was older than that write: its own conditional write finds the name taken.
+    with pytest.raises(Conflict):
+        agent_ids._allocate(stack.table, "main", "50/prod", None)
+    assert agent_ids.reserve(stack.table, "main", project_id=50, name="prod", wanted=None) == (
+        reserved
+    )
+
+
+def test_ids_without_a_counter_are_unknown(stack: OperatorsStack) -> None:
+    with pytest.raises(Unavailable):
+        register(stack, replace(NEW, issuer="other"))
+
+
+# --- What is written ---
+
+
+def test_registered_agent_has_all_that_a_refresh_and_the_relay_need(stack: OperatorsStack) -> None:
+    register(stack)
+    cluster = agent_items.cluster_of(stack.table.get(items.cluster_key("main", FIRST)))
+    assert cluster is not None
+    assert (cluster.agent_name, cluster.config_project_id) == ("prod", 50)
+    assert stack.secret(cluster.relay_credential.secret) == {"token": "canary-relay"}
+    assert cluster.agent_credential is not None
+    assert stack.secret(cluster.agent_credential.secret) == {"token": "canary-agent"}
+    assert cluster.relay_credential.secret == f"jobgate/jg/cluster/main/{FIRST}/relay"
+    assert (listed(stack), indexed(stack)) == ({FIRST: "prod"}, {FIRST})
+
+
+def test_project_is_a_known_root_from_its_first_agent_on(stack: OperatorsStack) -> None:
+    register(stack)
+    project = registration.config_project(stack.table, "main", 50)
+    assert project is not None
+    assert project.root_path == "top"
+
+
+def test_agent_without_a_credential_of_its_own_has_none(stack: OperatorsStack) -> None:
+    register(stack, replace(NEW, agent_credential=None))
+    cluster = agent_items.cluster_of(stack.table.get(items.cluster_key("main", FIRST)))
+    assert cluster is not None
+    assert cluster.agent_credential is None
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/agent") is None
+
+
+def test_second_agent_of_a_project_leaves_the_first_and_its_refresh_alone(
+    stack: OperatorsStack,
+) -> None:
+    register(stack)
+    store = DynamoDBRefreshStore(stack.real, "table")
+    store.note_refresh("main", 50, root_path="top", commit="c0ffee", error=None, at=1.0)
+    register(stack, replace(NEW, name="staging"))
+    project = registration.config_project(stack.table, "main", 50)
+    assert project is not None
+    assert project.last_commit == "c0ffee"
+    assert project.agents == {FIRST: "prod", FIRST + 1: "staging"}
+
+
+# --- Runs that break off ---
+
+
+def calls_of_a_registration() -> int:
+    with mock_aws():
+        stack = OperatorsStack.deploy()
+        Registry(stack.table).prepare_issuer(ISSUER)
+        stack.calls.clear()
+        register(stack)
+        return len(stack.calls)
+
+
+@pytest.mark.parametrize("survived", range(1, 10))
+def test_registration_that_breaks_off_grants_nothing_and_completes(
+    stack: OperatorsStack, survived: int
+) -> None:
+    stack.calls.clear()
+    stack.break_after = survived
+    with pytest.raises(AWSError):
+        register(stack)
+    assert listed(stack) == {}
+    stack.break_after = None
+    assert register(stack) == FIRST
+    assert (listed(stack), indexed(stack)) == ({FIRST: "prod"}, {FIRST})
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/agent") == {"token": "canary-agent"}
+
+
+def test_every_break_of_a_registration_is_tried() -> None:
+    # One describes the stack, two reserve the id, one looks whether it's complete, one writes the
+    # connection, two the secrets, one the index, two the configuration project.
+    assert calls_of_a_registration() == 10
+
+
+@pytest.mark.parametrize("change", [{"server": "https://other.test"}, {"agent_credential": None}])
+def test_broken_registration_is_not_completed_for_another_cluster(
+    stack: OperatorsStack, change: dict[str, object]
+) -> None:
+    stack.calls.clear()
+    stack.break_after = 6
+    with pytest.raises(AWSError):
+        register(stack)
+    stack.break_after = None
+    other = replace(NEW, relay_credential=CredentialFile("token", {"token": "other"}), **change)
+    with pytest.raises(Refused):
+        register(stack, other)
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") != {"token": "other"}
+
+
+@pytest.mark.parametrize("survived", range(1, 13))
+def test_removal_that_breaks_off_is_completed_by_another(
+    stack: OperatorsStack, survived: int
+) -> None:
+    register(stack)
+    publish(stack)
+    stack.calls.clear()
+    stack.break_after = survived
+    with pytest.raises(AWSError):
+        remove(stack)
+    stack.break_after = None
+    remove(stack)
+    assert_gone(stack)
+
+
+def test_removed_agent_leaves_only_its_tombstone(stack: OperatorsStack) -> None:
+    register(stack)
+    publish(stack)
+    remove(stack)
+    assert_gone(stack)
+    ids = agent_ids.read(stack.table.get(items.agent_ids_key("main")))
+    assert ids.is_tombstone(FIRST)
+    assert not ids.is_tombstone(FIRST + 1)
+
+
+def test_removing_one_agent_leaves_its_projects_others(stack: OperatorsStack) -> None:
+    register(stack)
+    register(stack, replace(NEW, name="staging"))
+    remove(stack)
+    assert (listed(stack), indexed(stack)) == ({FIRST + 1: "staging"}, {FIRST + 1})
+
+
+def publish(stack: OperatorsStack) -> None:
+    stack.table.put(agent_items.snapshot_item(a_snapshot(stack)))
+    for kind, subject_id in (("project", 100), ("group", 7)):
+        stack.table.update(
+            items.subject_key("main", kind, subject_id),
+            "SET #a = :v",
+            names={"#a": items.stamp(FIRST)},
+            values={":v": {"N": "1"}},
+        )
+
+
+def assert_gone(stack: OperatorsStack) -> None:
+    assert registration.config_project(stack.table, "main", 50) is None
+    assert stack.table.get(items.cluster_key("main", FIRST)) is None
+    assert stack.table.get(items.snapshot_key("main", FIRST)) is None
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") is None
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/agent") is None
+    for kind, subject_id in (("project", 50), ("project", 100), ("group", 7)):
+        assert indexed(stack, kind, subject_id) == frozenset()
+
+
+# --- Commands ---
+
+
+def test_list_tells_unfinished_from_registered_agents(stack: OperatorsStack) -> None:
+    register(stack)
+    publish(stack)
+    agent_ids.reserve(stack.table, "main", project_id=51, name="lost", wanted=None)
+    rows = stack.json("agent", "list")
+    assert [(r["id"], r["context"], r["state"]) for r in rows] == [
+        (FIRST, "Top/agents:prod", "active"),
+        (FIRST + 1, "project 51:lost", "unfinished"),
+    ]
+
+
+def test_show_tells_the_connection_and_no_secret(stack: OperatorsStack) -> None:
+    register(stack)
+    publish(stack)
+    for answer in (stack.run("agent", "show", FIRST), stack.run("agent", "show", FIRST, "--json")):
+        assert answer.code == 0
+        assert "https://k8s.example.test:6443" in answer.out
+        assert "canary" not in answer.out + answer.err
+    shown = stack.json("agent", "show", FIRST)
+    assert shown["snapshot"] == {
+        "commit": "c0ffee",
+        "version": 1,
+        "valid": True,
+        "projects": 1,
+        "groups": 1,
+        "instance": False,
+        "problems": [],
+    }
+
+
+def test_agent_before_its_first_refresh_is_shown_so(stack: OperatorsStack) -> None:
+    register(stack)
+    shown = stack.json("agent", "show", FIRST)
+    assert (shown["state"], shown["snapshot"]) == ("not refreshed yet", None)
+
+
+def test_remove_by_id_needs_no_gitlab(stack: OperatorsStack) -> None:
+    register(stack)
+    assert stack.json("agent", "remove", FIRST)["removed"] is True
+    again = stack.run("agent", "remove", FIRST)
+    assert (again.code, again.err) == (2, f"jobgate: The agent {FIRST} was removed.\n")
+
+
+@pytest.mark.parametrize("reference", ["5", "prod", ":prod", "٣"])
+def test_reference_to_no_agent_is_an_input_error(stack: OperatorsStack, reference: str) -> None:
+    assert stack.run("agent", "show", reference).code == 2
+
+
+def test_unknown_issuer_is_an_input_error(stack: OperatorsStack) -> None:
+    assert stack.run("agent", "show", "5", "--issuer", "other").code == 2
+
+
+def test_issuer_with_agents_is_not_removed(stack: OperatorsStack) -> None:
+    register(stack)
+    assert stack.run("issuer", "remove", "main").code == 4
+    assert [i["alias"] for i in stack.json("issuer", "list")] == ["main"]
+
+
+def test_removed_issuer_keeps_its_ids_and_stops(stack: OperatorsStack) -> None:
+    register(stack)
+    remove(stack)
+    stack.json("issuer", "remove", "main")
+    assert stack.json("issuer", "list") == []
+    Registry(stack.table).prepare_issuer(ISSUER)
+    assert register(stack) == FIRST + 1
+    assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
+
+
+def test_alias_never_stands_for_another_instance(stack: OperatorsStack) -> None:
+    stack.json("issuer", "remove", "main")
+    with pytest.raises(Refused, match="for ever"):
+        Registry(stack.table).prepare_issuer(replace(ISSUER, url="https://other.test"))
