@@ -103,8 +103,15 @@ def command(function: Function, runtime: Runtime) -> list[str]:
 
 
 def _endpoint(runtime: Runtime) -> dict[str, str]:
-    """The only variables that AWS doesn't set: they lead every AWS SDK to this machine."""
-    found = {"AWS_ENDPOINT_URL": runtime.endpoint, "AWS_CA_BUNDLE": runtime.ca_certificate}
+    """The only variables that AWS doesn't set: they lead its SDKs, and OpenSSL, to this machine.
+
+    On AWS the operating system's store knows the authority behind AWS's endpoints.
+    """
+    found = {
+        "AWS_ENDPOINT_URL": runtime.endpoint,
+        "AWS_CA_BUNDLE": runtime.ca_certificate,
+        "SSL_CERT_FILE": runtime.ca_certificate,
+    }
     return {name: str(value) for name, value in found.items() if value}
 
 
