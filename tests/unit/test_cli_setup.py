@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,11 +30,10 @@ from jobgate.ports import ConfigProjectItem
 from moto import mock_aws
 
 from local.certificates import CertificateAuthority
-from tests.support.operators_stack import NAME, NOW, OperatorsStack
+from tests.support.operators_stack import NAME, NOW, REGION, OperatorsStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -158,6 +161,31 @@ def test_missing_right_in_aws_is_a_refusal(
 @pytest.mark.parametrize("arguments", [("nonsense",), ("setup", "--no-such"), ("issuer", "add")])
 def test_wrong_usage_is_exit_code_2(stack: OperatorsStack, arguments: tuple[str, ...]) -> None:
     assert stack.run(*arguments).code == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "You must specify a region."),
+        ({"AWS_REGION": REGION}, "Unable to locate credentials"),
+        ({"AWS_PROFILE": "none"}, "The config profile (none) could not be found"),
+    ],
+)
+def test_operator_without_an_account_is_told_so_without_a_trace(
+    environment: dict[str, str], said: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobgate.cli", "status", "--stack", "x"],
+        env={"PYTHONPATH": "shared", "AWS_EC2_METADATA_DISABLED": "true", "HOME": os.devnull}
+        | environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"jobgate: AWS can't be asked: {said}\n"
 
 
 # --- Status ---

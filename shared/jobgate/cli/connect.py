@@ -69,8 +69,11 @@ def _real_outside() -> Outside:
 
     from jobgate.adapters.boto_aws import BotoAWS  # noqa: PLC0415  see above
 
+    environment = os.environ  # noqa: TID251  this is where the command begins, like an app.py
+    # boto3 alone of AWS's SDKs doesn't read AWS_REGION.
+    session = boto3.Session(region_name=environment.get("AWS_REGION"))
     return Outside(
-        aws=BotoAWS(boto3.Session()),
-        environment=os.environ,  # noqa: TID251  this is where the command begins, like an app.py
+        aws=BotoAWS(session),
+        environment=environment,
         clock=time.time,  # noqa: TID251  the same
     )
