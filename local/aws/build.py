@@ -145,6 +145,9 @@ def _input_files(repository: Path) -> Iterator[Path]:
 
 
 def _remove_old(builds: Path) -> None:
+    # Whoever gets here holds the lock, so an unfinished build was given up.
+    for unfinished in builds.glob("*.unfinished"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     folders = sorted(
         (entry for entry in builds.iterdir() if entry.is_dir()),
         key=lambda entry: entry.stat().st_mtime,

@@ -129,7 +129,8 @@ class AWS:
 
     def stop(self) -> None:
         """End ministack with all its functions; the logs stay."""
-        self._emulator.child.stop()
+        # It holds nothing worth a slow goodbye, and its threads may wait for functions.
+        self._emulator.child.stop(seconds=1)
         shutil.rmtree(self._folder / "tmp", ignore_errors=True)
         self._build.release()
 

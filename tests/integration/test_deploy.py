@@ -136,6 +136,14 @@ def test_layer_ships_neither_the_command_line_nor_tests_nor_its_libraries(aws: A
 
 
 @pytest.mark.stack
+def test_layer_describes_the_aws_services_that_the_functions_call_and_no_other(aws: AWS) -> None:
+    described = aws.build_folder / "SharedLayer/python/botocore/data"
+    services = {entry.name for entry in described.iterdir() if entry.is_dir()}
+
+    assert services == {"dynamodb", "kms", "secretsmanager", "sqs"}
+
+
+@pytest.mark.stack
 def test_layer_brings_an_executable_streaming_runtime(aws: AWS) -> None:
     wrapper = aws.build_folder / "SharedLayer/bin/streaming-runtime"
 
