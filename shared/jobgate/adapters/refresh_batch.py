@@ -38,15 +38,15 @@ class RefreshBatch:
             )
         )
 
-    def _one(self, sqs_record: SQSRecord) -> None:
+    def _one(self, record: SQSRecord) -> None:
         try:
-            match message_of(sqs_record.body):
+            match message_of(record.body):
                 case RefreshMessage(issuer, project_id):
                     self._refresh.run(issuer, project_id)
                 case JobMessage(issuer, job_id, state):
                     self._jobs.put(issuer, job_id, state)
         except JobgateError as exc:
-            self._log(f"message {sqs_record.message_id}: {type(exc).__name__}: {exc}")
+            self._log(f"message {record.message_id}: {type(exc).__name__}: {exc}")
             raise
         except Exception:
             self._log(traceback.format_exc())
