@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.adapters.relay_endpoint import RelayEndpoint, incoming_request
@@ -15,7 +15,6 @@ from jobgate.core.liveness import JobState, Stop, StopKind
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import DECISION_HEADER
 from jobgate.core.upstream_request import IncomingRequest
-from jobgate.ports import Response
 
 from tests.support.relay_parts import (
     AGENT,
@@ -34,6 +33,9 @@ from tests.support.relay_parts import (
     a_token,
     some_facts,
 )
+
+if TYPE_CHECKING:
+    from jobgate.ports import Response
 
 
 @pytest.fixture
@@ -250,8 +252,8 @@ def _stop(kind: StopKind, value: str) -> Stop:
         ({"place": None}, (503, "chain_unknown")),
         ({"chain": None}, (503, "chain_unknown")),
         (
-            {"snapshot": a_snapshot(projects={150: Entry(path="a", protected_branches_only=True)})},
-            None,
+            {"snapshot": a_snapshot(projects={150: Entry(path="a", environments=("prod",))})},
+            (403, "no_environment"),
         ),
         (
             {
@@ -268,13 +270,10 @@ def _stop(kind: StopKind, value: str) -> Stop:
     ],
 )
 def test_what_is_stored_decides(
-    parts: RelayParts, changes: dict[str, Any], expected: tuple[int, str] | None
+    parts: RelayParts, changes: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     parts.store.facts = some_facts(**changes)
-    if expected is None:
-        assert _ask(parts).status == 200
-    else:
-        assert _refusal(parts) == expected
+    assert _refusal(parts) == expected
 
 
 def test_a_token_for_another_agent_is_refused(parts: RelayParts) -> None:
