@@ -43,7 +43,9 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 # API Gateway takes 10,240 bytes of request line and headers, so a longer target was never sent so.
 _TARGET_MAX_BYTES = 10_240
 
-# The caller's headers that travel, and why.
+# The caller's headers that travel, and why. Not among them: If-None-Match and If-Modified-Since. An
+# answer of 304 has no Content-Type, API Gateway adds application/json, and a client that refreshes
+# its cached discovery document by that reads it in the wrong form (docs/adr/0003).
 _CARRIED = {
     name.lower(): name
     for name in (
@@ -52,8 +54,6 @@ _CARRIED = {
         "Content-Type",  # the body's form, and the kind of a patch
         "Content-Encoding",  # the body means something else without it
         "User-Agent",  # in the cluster's audit log it names the client
-        "If-None-Match",  # kubectl's and helm's cached OpenAPI and discovery documents
-        "If-Modified-Since",  # the same
         "Kubectl-Command",  # which kubectl command made the request (KEP-859)
         "Kubectl-Session",  # which requests belong to one command (KEP-859)
     )
