@@ -126,11 +126,11 @@ def configures(story: Story) -> None:
     ):
         story.narrator.typed(f"cat {file}")
         story.narrator.printed(text)
+    job = story.jobs["web"] = JobShell.start(story.stack, WEB)
     story.push(
         {PRODUCTION_FILE: production_config(), STAGING_FILE: staging_config(story.namespace)},
         "Allow the shop, ops and audit",
     )
-    job = story.jobs["web"] = JobShell.start(story.stack, WEB)
     with story.narrator.waiting("Waiting for the webhook and the refresh"):
         _, seconds = job.until(FETCH, lambda result: result.code == 0)
     story.measured["push to first access"] = seconds
@@ -253,7 +253,7 @@ def follows_git(story: Story) -> None:
     story.narrator.says("The platform team takes the entry out:")
     story.push({PRODUCTION_FILE: "ci_access: {}\n"}, "Nobody")
     with story.narrator.waiting("Waiting for the refusal"):
-        result, seconds = job.until("kubectl get pods", lambda result: result.code != 0)
+        result, seconds = job.until("kubectl get pods", _refused_as("not_listed"))
     story.narrator.typed("kubectl get pods")
     story.narrator.printed(result.output)
     story.measured["push to refusal"] = seconds
@@ -291,13 +291,15 @@ def ends_with_the_job(story: Story) -> None:
     story.narrator.says("The job ends; GitLab's Job Hook says so:")
     story.stack.gitlab.control.finish_job(job.job)
     with story.narrator.waiting("Waiting for the refusal"):
-        result, seconds = job.until("kubectl get pods", lambda result: result.code != 0)
+        result, seconds = job.until("kubectl get pods", _refused_as("job_finished"))
     story.measured["job end to refusal"] = seconds
     story.narrator.typed("kubectl get pods")
     story.narrator.printed(result.output)
-    if "job_finished" not in result.output:
-        raise StepFailedError("this was to be refused as job_finished")
     story.narrator.says(f"Refused {seconds:.1f} s after the job's end.")
+
+
+def _refused_as(reason: str) -> Callable[[Result], bool]:
+    return lambda result: result.code != 0 and f"reason {reason}" in result.output
 
 
 STEPS: tuple[tuple[str, Callable[[Story], None]], ...] = (
