@@ -22,8 +22,13 @@ def environment_matches(pattern: str, name: str) -> bool:
     """
     if not pattern:
         return False
-    expression = "[^\n]*".join(re.escape(part) for part in pattern.split("*"))
-    return re.fullmatch(expression, name) is not None
+    first, *others = (re.escape(part) for part in pattern.split("*"))
+    if not others:
+        return pattern == name
+    # Atomic groups: the first place where a part fits is the only one tried, which loses no match
+    # and keeps the time linear. Plain `[^\n]*` between the parts would take exponential time.
+    middle = "".join(f"(?>[^\n]*?{part})" for part in others[:-1])
+    return re.fullmatch(f"{first}{middle}[^\n]*{others[-1]}", name) is not None
 
 
 def environment_slug(name: str) -> str:
