@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from jobgate.core.reasons import Reason
 
+PROBLEMS_MAX = 100  # of one file: nobody mends more at a time, and they are stored
+
 
 @dataclass(frozen=True, slots=True)
 class AsAgent:

@@ -84,15 +84,15 @@ def read_configuration(
 
 
 def _configuration(reader: NodeReader, root: yaml.Node | None) -> AgentConfiguration:
-    top = reader.mapping(root, what="the file")
-    access = reader.mapping(top.get("ci_access"), what="ci_access")
-    reader.known(access, "ci_access", ("projects", "groups", "instance"))
+    top = reader.mapping(root, what="the file") or {}
+    names = ("projects", "groups", "instance")
+    access = reader.mapping(top.get("ci_access"), what="ci_access", names=names) or {}
     instance = access.get("instance")
     return AgentConfiguration(
         projects=_entries(reader, access.get("projects"), "ci_access.projects"),
         groups=_entries(reader, access.get("groups"), "ci_access.groups"),
         instance=None
-        if instance is None
+        if instance is None or reader.is_null(instance)
         else _entry(reader, instance, "ci_access.instance", needs_id=False),
     )
 
@@ -105,19 +105,19 @@ def _entries(reader: NodeReader, node: yaml.Node | None, what: str) -> tuple[Wri
 
 
 def _entry(reader: NodeReader, node: yaml.Node, what: str, *, needs_id: bool) -> WrittenEntry:
-    given = reader.mapping(node, what=what)
-    reader.known(given, what, ("id", *_ENTRY_KEYS) if needs_id else _ENTRY_KEYS)
-    identifier = given.get("id")
-    if needs_id and identifier is None:
-        reader.problem(node, "id_missing", what, "Add id: with the full path.")
-    resources = reader.mapping(given.get("resource_management"), what="resource_management")
-    reader.known(resources, "resource_management", ("enabled",))
-    reader.boolean(resources.get("enabled"), what="resource_management.enabled")
-    mark = (identifier or node).start_mark
+    names = ("id", *_ENTRY_KEYS) if needs_id else _ENTRY_KEYS
+    given = reader.mapping(node, what=what, names=names)
+    mark = ((given or {}).get("id") or node).start_mark
+    line, column = mark.line + 1, mark.column + 1
+    if given is None:
+        return WrittenEntry(path="", line=line, column=column)
+    resources = f"{what}.resource_management"
+    managed = reader.mapping(given.get("resource_management"), what=resources, names=("enabled",))
+    reader.boolean((managed or {}).get("enabled"), what=f"{resources}.enabled")
     return WrittenEntry(
-        path=(reader.text(identifier, what=f"{what}.id") or "") if needs_id else "",
-        line=mark.line + 1,
-        column=mark.column + 1,
+        path=reader.required_text(given, "id", at=node, what=what) if needs_id else "",
+        line=line,
+        column=column,
         access_as=_access_as(reader, given.get("access_as"), f"{what}.access_as"),
         default_namespace=reader.text(
             given.get("default_namespace"), what=f"{what}.default_namespace", may_be_empty=True
@@ -133,29 +133,28 @@ def _entry(reader: NodeReader, node: yaml.Node, what: str, *, needs_id: bool) ->
 def _access_as(reader: NodeReader, node: yaml.Node | None, what: str) -> AccessAs:
     if node is None or reader.is_null(node):
         return AsAgent()
-    given = reader.mapping(node, what=what)
-    reader.known(given, what, ("agent", "ci_job", "impersonate"))
+    given = reader.mapping(node, what=what, names=("agent", "ci_job", "impersonate"))
+    if given is None:
+        return AsAgent()
     set_kinds = [kind for kind, value in given.items() if not reader.is_null(value)]
     if len(set_kinds) != 1:
         fix = "Give exactly one of agent: {}, ci_job: {} and impersonate: {…}."
         reader.problem(node, "access_as_not_one", what, fix)
         return AsAgent()
     kind = set_kinds[0]
-    value = given[kind]
     if kind == "impersonate":
-        return _identity(reader, value, f"{what}.impersonate")
-    reader.known(reader.mapping(value, what=f"{what}.{kind}"), f"{what}.{kind}", ())
+        return _identity(reader, given[kind], f"{what}.impersonate")
+    reader.mapping(given[kind], what=f"{what}.{kind}", names=())
     return AsCIJob() if kind == "ci_job" else AsAgent()
 
 
 def _identity(reader: NodeReader, node: yaml.Node, what: str) -> AsIdentity:
-    given = reader.mapping(node, what=what)
-    reader.known(given, what, ("username", "uid", "groups", "extra"))
-    if given.get("username") is None:
-        reader.problem(node, "username_missing", what, "Add username:.")
+    given = reader.mapping(node, what=what, names=("username", "uid", "groups", "extra"))
+    if given is None:
+        return AsIdentity(username="")
     uid = reader.text(given.get("uid"), what=f"{what}.uid", may_be_empty=True)
     return AsIdentity(
-        username=reader.text(given.get("username"), what=f"{what}.username") or "",
+        username=reader.required_text(given, "username", at=node, what=what),
         uid=uid or None,
         groups=reader.texts(given.get("groups"), what=f"{what}.groups"),
         extra=tuple(
@@ -166,11 +165,11 @@ def _identity(reader: NodeReader, node: yaml.Node, what: str) -> AsIdentity:
 
 
 def _extra(reader: NodeReader, node: yaml.Node, what: str) -> tuple[str, tuple[str, ...]]:
-    given = reader.mapping(node, what=what)
-    reader.known(given, what, ("key", "val"))
-    if given.get("key") is None:
-        reader.problem(node, "key_missing", what, "Add key:.")
+    given = reader.mapping(node, what=what, names=("key", "val"))
+    if given is None:
+        return "", ()
+    known = len(reader.problems)
     values = reader.texts(given.get("val"), what=f"{what}.val")
-    if not values:
+    if not values and len(reader.problems) == known:
         reader.problem(node, "val_missing", what, "Add val: with at least one value.")
-    return reader.text(given.get("key"), what=f"{what}.key") or "", values
+    return reader.required_text(given, "key", at=node, what=what), values

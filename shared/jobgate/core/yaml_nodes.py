@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from jobgate.core.agent import Problem
+from jobgate.core.agent import PROBLEMS_MAX, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _NODES_MAX = 100_000  # a file of 128 KiB has fewer; more come only from aliases
 _DEPTH_MAX = 50
+_VALID_YAML = "Make the file valid YAML: one document, UTF-8, spaces for indentation."
+_NO_TAGS = "Remove the tag (!…): values are read as they are written."
 _TEXT_SHOWN = 80
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = "tag:yaml.org,2002:null"
@@ -32,6 +34,9 @@ def parse(data: bytes, *, file: str) -> yaml.Node | Problem | None:
         text = data.decode()
         depth = 0
         for event in yaml.parse(text, Loader=_LOADER):
+            tag = getattr(event, "tag", None)
+            if tag is not None:
+                return _problem(file, "tag", event.start_mark, str(tag), _NO_TAGS)
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -49,7 +54,7 @@ def parse(data: bytes, *, file: str) -> yaml.Node | Problem | None:
 
 
 class NodeReader:
-    """Reads typed values from nodes and collects every problem on the way.
+    """Reads typed values from nodes and collects every problem on the way, up to PROBLEMS_MAX.
 
     A value of the wrong kind is reported and read as if it were absent.
     """
@@ -61,6 +66,8 @@ class NodeReader:
 
     def problem(self, node: yaml.Node, code: str, text: str, fix: str) -> None:
         """Report a problem at a node."""
+        if len(self.problems) == PROBLEMS_MAX:
+            return
         mark = node.start_mark
         self.problems.append(
             Problem(
@@ -77,13 +84,20 @@ class NodeReader:
         """Whether a node is YAML's null."""
         return bool(node.tag == _NULL)
 
-    def mapping(self, node: yaml.Node | None, *, what: str) -> dict[str, yaml.Node]:
-        """A mapping by key; nothing where it's absent or null."""
+    def mapping(
+        self, node: yaml.Node | None, *, what: str, names: Sequence[str] | None = None
+    ) -> dict[str, yaml.Node] | None:
+        """A mapping by key, empty where it's absent or null; None where it isn't one, reported.
+
+        `names` are the keys that it may have; without, it may have any.
+        """
         if node is None or self.is_null(node):
             return {}
-        if not isinstance(node, yaml.MappingNode) or not self._may_visit(node):
+        if not isinstance(node, yaml.MappingNode):
             self.problem(node, "not_a_mapping", what, f"Make {what} a mapping (key: value).")
-            return {}
+            return None
+        if not self._may_visit(node):
+            return None
         values: dict[str, yaml.Node] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != _STRING:
@@ -92,23 +106,20 @@ class NodeReader:
                 self.problem(key, "duplicate_key", key.value, "Leave one of the two.")
             else:
                 values[key.value] = value
+                if names is not None and key.value not in names:
+                    near = difflib.get_close_matches(key.value, names, n=1)
+                    hint = f"Did you mean {near[0]}?" if near else f"Remove it from {what}."
+                    self.problem(key, "unknown_key", f"{what}.{key.value}", hint)
         return values
-
-    def known(self, given: Mapping[str, yaml.Node], what: str, names: Iterable[str]) -> None:
-        """Report the keys that aren't among `names`."""
-        names = tuple(names)
-        for name, node in given.items():
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"Did you mean {near[0]}?" if near else f"Remove it from {what}."
-                self.problem(node, "unknown_key", f"{what}.{name}", hint)
 
     def sequence(self, node: yaml.Node | None, *, what: str) -> Sequence[yaml.Node]:
         """A list's nodes; none where it's absent or null."""
         if node is None or self.is_null(node):
             return ()
-        if not isinstance(node, yaml.SequenceNode) or not self._may_visit(node):
+        if not isinstance(node, yaml.SequenceNode):
             self.problem(node, "not_a_list", what, f"Make {what} a list (- item).")
+            return ()
+        if not self._may_visit(node):
             return ()
         items: Sequence[yaml.Node] = node.value
         return items
@@ -125,6 +136,15 @@ class NodeReader:
             return None
         value: str = node.value
         return value
+
+    def required_text(
+        self, given: Mapping[str, yaml.Node], name: str, *, at: yaml.Node, what: str
+    ) -> str:
+        """The text under a key of the mapping `at`, where it must be; empty where it isn't."""
+        node = given.get(name)
+        if node is None or self.is_null(node):
+            self.problem(at, f"{name}_missing", what, f"Add {name}: with a value.")
+        return self.text(node, what=f"{what}.{name}") or ""
 
     def texts(self, node: yaml.Node | None, *, what: str) -> tuple[str, ...]:
         """A list of texts that aren't empty."""
@@ -146,16 +166,21 @@ class NodeReader:
         return node.value.lower() in ("true", "yes", "on")
 
     def _may_visit(self, node: yaml.CollectionNode) -> bool:
+        if self._visited > _NODES_MAX:
+            return False
         self._visited += 1 + len(node.value)
+        if self._visited > _NODES_MAX:
+            fix = "Write the entries out: aliases make the file too large."
+            self.problem(node, "too_many_nodes", f"more than {_NODES_MAX} values", fix)
         return self._visited <= _NODES_MAX
 
 
-def _problem(file: str, code: str, mark: Any, text: str | None) -> Problem:
+def _problem(file: str, code: str, mark: Any, text: str | None, fix: str = _VALID_YAML) -> Problem:
     return Problem(
         code=code,
         file=file,
         line=1 if mark is None else mark.line + 1,
         column=1 if mark is None else mark.column + 1,
         text=(text or "can't be read")[:_TEXT_SHOWN],
-        fix="Make the file valid YAML: one document, UTF-8, spaces for indentation.",
+        fix=fix,
     )
