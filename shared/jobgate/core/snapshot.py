@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobgate.core.agent import AgentSnapshot, AsIdentity, Entry, Problem
+from jobgate.core.agent import PROBLEMS_MAX, AgentSnapshot, AsIdentity, Entry, Problem
 from jobgate.core.impersonation import fault_of_static_identity
 from jobgate.core.reasons import Reason
 
@@ -87,10 +87,13 @@ def keep_last_good(
 ) -> AgentSnapshot:
     """What a broken file leaves: the last good configuration in force, with the file's problems.
 
-    A file that was never valid grants nothing, implicit access included.
+    Where the configuration project is now isn't in the file: scope is judged by that, not by where
+    it was. A file that was never valid grants nothing, implicit access included.
     """
     if previous is not None:
-        return dataclasses.replace(previous, version=head.version, problems=problems)
+        return dataclasses.replace(
+            previous, version=head.version, config_project=head.config_project, problems=problems
+        )
     return AgentSnapshot(
         issuer=head.issuer,
         agent_id=head.agent_id,
@@ -121,6 +124,9 @@ class _Compiling:
                 continue
             if target.id in entries:
                 self.problem(entry, "duplicate", entry.path, "Leave one; the last one counts.")
+                if number >= ENTRY_LIMIT:
+                    # GitLab cuts the list before it looks for duplicates: the first one stays.
+                    continue
             entries[target.id] = self._entry(entry, target, number)
         return entries
 
@@ -149,6 +155,8 @@ class _Compiling:
         )
 
     def problem(self, entry: WrittenEntry, code: str, text: str, fix: str) -> None:
+        if len(self._problems) == PROBLEMS_MAX:
+            return
         self._problems.append(
             Problem(
                 code=code,
