@@ -79,6 +79,12 @@ class DirectClusterGateway(ClusterGateway):
             raise Unavailable(f"the cluster: {type(exc).__name__}") from exc
         return _Answer(exchange, idle_seconds=None if request.long_running else _IDLE_SECONDS)
 
+    def close(self) -> None:
+        """Close what is kept."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
     def _connection(
         self, cluster: ClusterConnection, certificate: ClientCertificate | None
     ) -> KeptConnection:

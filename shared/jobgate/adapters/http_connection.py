@@ -97,7 +97,7 @@ class KeptConnection:
         if wire is not None:
             try:
                 return self._sent(wire, method, head + body, timeouts, 0.0)
-            except (SilentEndError, ConnectionError):
+            except SilentEndError:
                 if not repeatable:
                     raise
         begun = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import socket
@@ -35,7 +35,7 @@ class WireError(Exception):
 
 
 class SilentEndError(WireError):
-    """The connection ended before the first byte of an answer."""
+    """The connection ended before the first byte that answers what was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,7 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._buffer = b""
+        self._heard = False
         self._wait: float | None = None
         sock.settimeout(None)
 
@@ -82,13 +83,14 @@ class Wire:
 
     def send(self, data: bytes, *, seconds: float | None) -> None:
         """Send everything within `seconds`; raises TimeoutError."""
+        self._heard = False
         self._set_wait(seconds)
         self._sock.sendall(data)
 
     def head(self, method: str, *, seconds: float | None, clock: Callable[[], float]) -> Head:
         """The head of the answer to a request of `method`, within `seconds` in all.
 
-        Raises TimeoutError, and SilentEndError where nothing at all had come.
+        Raises TimeoutError, and SilentEndError where nothing at all had come since `send`.
         """
         until = None if seconds is None else clock() + seconds
         for _ in range(_INTERIM_MAX):
@@ -125,10 +127,7 @@ class Wire:
             left = None if until is None else until - clock()
             if left is not None and left <= 0:
                 raise TimeoutError
-            data = self._receive(left)
-            if not data:
-                raise WireError("an incomplete head") if self._buffer else SilentEndError
-            self._buffer += data
+            self._buffer += self._receive(left) or self._ended()
         block, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return block.split(b"\r\n")
 
@@ -182,22 +181,26 @@ class Wire:
     def _more(self, tick: float | None) -> Iterator[bytes]:
         while True:
             try:
-                data = self._receive(tick)
+                data = self._receive(tick) or self._ended()
             except TimeoutError:
                 yield b""
                 continue
-            if not data:
-                raise WireError("a body that ends early")
             self._buffer = self._buffer + data if self._buffer else data
             return
 
     def _receive(self, seconds: float | None) -> bytes:
+        """What has come; empty at a proper end."""
         self._set_wait(seconds)
         try:
-            return self._sock.recv(_READ_BYTES)
-        except ssl.SSLEOFError as exc:
-            # The connection ended without TLS's own goodbye: anybody could have cut it.
-            raise WireError("a connection that was cut") from exc
+            data = self._sock.recv(_READ_BYTES)
+        except (ConnectionError, ssl.SSLEOFError):
+            # Without TLS's own goodbye: anybody could have cut it.
+            return self._ended()
+        self._heard = self._heard or bool(data)
+        return data
+
+    def _ended(self) -> NoReturn:
+        raise WireError("an answer that ends early") if self._heard else SilentEndError
 
     def _set_wait(self, seconds: float | None) -> None:
         if seconds != self._wait:
