@@ -58,8 +58,8 @@ _ANSWER_MAX_BYTES = 20 * 1024 * 1024  # BatchGetItem gives 16 MB
 class SignedAWS:
     """An `AWSCall`.
 
-    `environment` is what Lambda gives: region, credentials, and perhaps AWS_ENDPOINT_URL, as AWS's
-    own SDKs read them. Raises ValueError naming the variable that is missing.
+    `environment` is what Lambda gives: region, credentials, and perhaps AWS_ENDPOINT_URL and
+    AWS_CA_BUNDLE, as AWS's own SDKs read them. Raises ValueError naming what is missing.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class SignedAWS:
             environment.get("AWS_SESSION_TOKEN") or None,
         )
         self._endpoint = environment.get("AWS_ENDPOINT_URL") or None
+        self._ca_file = environment.get("AWS_CA_BUNDLE") or None
         self._clock = clock
         self._pause = pause
         self._tls: ssl.SSLContext | None = None
@@ -91,6 +92,11 @@ class SignedAWS:
             except Unavailable:
                 self._pause(pause)
         return self._call(service, operation, body)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        for _, connection in self._connections.values():
+            connection.close()
 
     def _call(self, service: str, operation: str, body: bytes) -> dict[str, Any]:
         try:
@@ -143,15 +149,15 @@ class SignedAWS:
             parts = urlsplit(self._endpoint or _endpoint(service, self._region))
             if parts.scheme not in ("http", "https") or parts.hostname is None:
                 raise ValueError("AWS_ENDPOINT_URL isn't a URL with a host")
-            tls = self._public_tls() if parts.scheme == "https" else None
+            tls = self._trusted_tls() if parts.scheme == "https" else None
             port = parts.port or (443 if tls else 80)
             connection = KeptConnection(Origin(parts.hostname, port, tls), clock=self._clock)
             known = self._connections[service] = parts.netloc, connection
         return known
 
-    def _public_tls(self) -> ssl.SSLContext:
+    def _trusted_tls(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = ssl.create_default_context(cafile=self._ca_file)
         return self._tls
 
 
