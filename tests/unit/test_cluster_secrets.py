@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.cluster_secrets import SecretsManagerClusterSecrets
+from jobgate.core.agent import Credential
+from jobgate.core.cluster_credential import BearerToken, ClientCertificate, cluster_secret
+from jobgate.core.errors import Unavailable
+
+from tests.support.relay_parts import NOW, Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOKEN = Credential(kind="token", secret="arn:1")
+CERT = Credential(kind="cert", secret="arn:2")
+
+
+class SecretsManager:
+    """Secrets by ARN; a value may be an exception."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {
+            "arn:1": '{"token": "abc"}',
+            "arn:2": '{"certificate": "C", "key": "K"}',
+        }
+        self.calls: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.clock = Clock()
+        self.secrets = SecretsManagerClusterSecrets(self, clock=self.clock)
+
+    def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.calls.append((service, operation, request))
+        value = self.values[request["SecretId"]]
+        if isinstance(value, Exception):
+            raise value
+        return value if isinstance(value, dict) else {"SecretString": value}
+
+
+@pytest.fixture
+def aws() -> SecretsManager:
+    return SecretsManager()
+
+
+def test_each_kind_is_read_in_its_form(aws: SecretsManager) -> None:
+    assert aws.secrets.fetch(TOKEN) == BearerToken("abc")
+    assert aws.secrets.fetch(CERT) == ClientCertificate("C", "K")
+    assert aws.calls[0] == ("secretsmanager", "GetSecretValue", {"SecretId": "arn:1"})
+
+
+def test_a_secret_is_kept_for_minutes_and_then_read_anew(aws: SecretsManager) -> None:
+    for after, calls in ((0, 1), (299, 1), (300, 2)):
+        aws.clock.now = NOW + after
+        aws.secrets.fetch(TOKEN)
+        assert len(aws.calls) == calls
+
+
+def test_a_rotated_secret_is_seen_at_once_after_the_cluster_refused_the_old_one(
+    aws: SecretsManager,
+) -> None:
+    aws.secrets.fetch(TOKEN)
+    aws.values["arn:1"] = '{"token": "new"}'
+    aws.secrets.forget(TOKEN)
+    assert aws.secrets.fetch(TOKEN) == BearerToken("new")
+
+
+def test_while_nobody_answers_the_last_secret_serves(aws: SecretsManager) -> None:
+    aws.secrets.fetch(TOKEN)
+    aws.values["arn:1"] = Unavailable("down")
+    aws.clock.now = NOW + 3600
+    assert aws.secrets.fetch(TOKEN) == BearerToken("abc")
+    aws.values["arn:2"] = Unavailable("down")
+    with pytest.raises(Unavailable):
+        aws.secrets.fetch(CERT)
+
+
+def test_the_same_secret_under_another_kind_is_another_credential(aws: SecretsManager) -> None:
+    aws.secrets.fetch(TOKEN)
+    with pytest.raises(Unavailable):
+        aws.secrets.fetch(Credential(kind="cert", secret="arn:1"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "canary",
+        '"canary"',
+        "[]",
+        "{}",
+        '{"token": 5}',
+        '{"token": ""}',
+        '{"token": "canary canary"}',
+        '{"token": "canary\\r\\nImpersonate-User: root"}',
+        {},
+        {"SecretBinary": b"canary"},
+        AWSError("AccessDeniedException"),
+        Unavailable("down"),
+    ],
+)
+def test_what_is_no_credential_is_unavailable_and_never_quoted(
+    aws: SecretsManager, value: Any
+) -> None:
+    aws.values["arn:1"] = value
+    with pytest.raises(Unavailable) as raised:
+        aws.secrets.fetch(TOKEN)
+    assert "canary" not in f"{raised.value!r} {raised.value.__cause__!r}"
+
+
+@pytest.mark.parametrize("kind", ["eks", "", "TOKEN"])
+def test_another_kind_is_no_credential(kind: str) -> None:
+    with pytest.raises(ValueError, match="kind"):
+        cluster_secret(kind, {"token": "a", "certificate": "b", "key": "c"})
+
+
+def test_a_credential_is_not_shown_when_it_is_printed() -> None:
+    shown = repr((BearerToken("canary"), ClientCertificate("canary", "canary")))
+    assert "canary" not in shown
+    assert json.dumps(shown)
+
+
+def test_what_is_kept_is_bounded(aws: SecretsManager) -> None:
+    for number in range(100):
+        aws.values[f"x{number}"] = '{"token": "abc"}'
+        aws.secrets.fetch(Credential(kind="token", secret=f"x{number}"))
+    assert len(aws.secrets._read) == 64
