@@ -73,11 +73,13 @@ def event_of(payload: Mapping[str, Any], *, now: float) -> Pushed | JobSeen | Ig
             "ref": str(ref),
             "project_id": int(project_id),
             "project": {"default_branch": str(branch)},
-        }:
+        } if not isinstance(project_id, bool):
             if ref != f"refs/heads/{branch}":
                 return Ignored("a push to another branch")
             return Pushed(project_id)
-        case {"object_kind": "build", "build_id": int(job_id), "build_status": str(status)}:
+        case {"object_kind": "build", "build_id": int(job_id), "build_status": str(status)} if (
+            not isinstance(job_id, bool)
+        ):
             return _job(job_id, status, now)
         case _:
             return Ignored("an event of another kind")
@@ -98,7 +100,7 @@ def _proves(hook: HookSecrets, headers: Mapping[str, str], body: bytes, now: flo
     if not hook.secret_token:
         return False
     given = headers.get("x-gitlab-token", "")
-    return hmac.compare_digest(given.encode(), hook.secret_token.encode())
+    return _same(given, hook.secret_token)
 
 
 def _is_signed(signing_token: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
@@ -107,11 +109,22 @@ def _is_signed(signing_token: str, headers: Mapping[str, str], body: bytes, now:
     try:
         key = base64.b64decode(signing_token.removeprefix(_KEY_PREFIX), validate=True)
         age = abs(now - int(timestamp))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, OverflowError):
         return False
     if not key or age > _REPLAY_WINDOW_SECONDS:
         return False
-    message = b".".join((identifier.encode(), timestamp.encode(), body))
+    message = b".".join((_bytes(identifier), _bytes(timestamp), body))
     expected = base64.b64encode(hmac.digest(key, message, hashlib.sha256)).decode()
     given = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES_MAX]
-    return any([hmac.compare_digest(one.encode(), f"v1,{expected}".encode()) for one in given])
+    outcomes = [_same(one, f"v1,{expected}") for one in given]
+    return any(outcomes)
+
+
+def _same(given: str, expected: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(_bytes(given), _bytes(expected))
+
+
+def _bytes(text: str) -> bytes:
+    """A header's bytes, whatever was in it: half a character is no reason to fail."""
+    return text.encode("utf-8", "surrogatepass")

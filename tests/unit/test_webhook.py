@@ -1,0 +1,313 @@
+"""Webhooks: authentic or not, by a signature computed here and not by the code under test."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from jobgate.adapters.webhook_http import WebhookHTTP
+from jobgate.core.errors import InvalidRequest, InvalidToken
+from jobgate.core.webhook import HookSecrets, Ignored, JobSeen, Pushed, event_of, is_authentic
+from jobgate.usecases.receive_webhook import ReceiveWebhook
+
+from tests.support import builders as b
+from tests.support.fakes import FakeClock, FakeJobStates, FakeRefreshQueue
+
+KEY = b"0123456789abcdef0123456789abcdef"
+SIGNING_TOKEN = "whsec_" + base64.b64encode(KEY).decode()
+SIGNED = HookSecrets(secret_token=None, signing_token=SIGNING_TOKEN)
+PLAIN = HookSecrets(secret_token="s3cret", signing_token=None)
+PUSH = {
+    "object_kind": "push",
+    "event_name": "push",
+    "ref": "refs/heads/main",
+    "after": "2" * 40,
+    "project_id": 50,
+    "project": {"id": 50, "default_branch": "main", "path_with_namespace": "top/sub1/agents"},
+    "commits": [],
+}
+BUILD = {"object_kind": "build", "build_id": 9001, "build_status": "success", "project_id": 100}
+BODY = json.dumps(PUSH).encode()
+
+
+def signature(
+    body: bytes = BODY, *, identifier: str = "msg-1", at: str = str(int(b.NOW)), key: bytes = KEY
+) -> dict[str, str]:
+    """Headers by the Standard Webhooks specification, with HMAC's two hashes written out."""
+    message = identifier.encode() + b"." + at.encode() + b"." + body
+    padded = key.ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(c ^ 0x36 for c in padded) + message).digest()
+    outer = hashlib.sha256(bytes(c ^ 0x5C for c in padded) + inner).digest()
+    return {
+        "webhook-id": identifier,
+        "webhook-timestamp": at,
+        "webhook-signature": "v1," + base64.b64encode(outer).decode(),
+    }
+
+
+def authentic(
+    headers: dict[str, str], *hooks: HookSecrets, body: bytes = BODY, now: float = b.NOW
+) -> bool:
+    return is_authentic(headers, body, hooks=hooks, now=now)
+
+
+def test_the_signature_of_this_test_is_hmac_sha256() -> None:
+    message = f"msg-1.{int(b.NOW)}.".encode() + BODY
+
+    expected = base64.b64encode(hmac.new(KEY, message, "sha256").digest()).decode()
+
+    assert signature()["webhook-signature"] == f"v1,{expected}"
+
+
+def test_a_signed_delivery_is_authentic() -> None:
+    assert authentic(signature(), SIGNED)
+
+
+def test_one_good_signature_among_others_is_enough() -> None:
+    headers = signature()
+    headers["webhook-signature"] = f"v1,AAAA v2,x {headers['webhook-signature']}"
+
+    assert authentic(headers, SIGNED)
+
+
+@pytest.mark.parametrize("seconds", [-300, 300])
+def test_a_delivery_is_good_for_five_minutes(seconds: int) -> None:
+    assert authentic(signature(), SIGNED, now=b.NOW + seconds)
+
+
+@pytest.mark.parametrize("seconds", [-301, 301, 86_400])
+def test_a_delivery_that_is_replayed_later_is_not_authentic(seconds: int) -> None:
+    assert not authentic(signature(), SIGNED, now=b.NOW + seconds)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"webhook-id": "msg-2"},
+        {"webhook-timestamp": str(int(b.NOW) + 1)},
+        {"webhook-timestamp": ""},
+        {"webhook-timestamp": "now"},
+        {"webhook-timestamp": "9" * 400},
+        {"webhook-timestamp": "9" * 5000},
+        {"webhook-timestamp": "-1"},
+        {"webhook-signature": ""},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": "v2," + signature()["webhook-signature"][3:]},
+        {"webhook-signature": signature()["webhook-signature"][3:]},
+        {"webhook-signature": signature(key=b"another")["webhook-signature"]},
+        {"webhook-signature": signature(b"{}")["webhook-signature"]},
+        {"webhook-signature": signature()["webhook-signature"].lower()},
+        {"webhook-signature": " ".join(["v1,AAAA"] * 10 + [signature()["webhook-signature"]])},
+        {"webhook-signature": "\udcff"},
+    ],
+)
+def test_a_delivery_with_another_signature_is_not_authentic(changes: dict[str, str]) -> None:
+    assert not authentic(signature() | changes, SIGNED)
+
+
+def test_a_delivery_with_another_body_is_not_authentic() -> None:
+    assert not authentic(signature(), SIGNED, body=BODY + b" ")
+
+
+@pytest.mark.parametrize("token", ["whsec_", "whsec_!!!", "", "whsec_AAA"])
+def test_a_signing_token_that_is_no_key_proves_nothing(token: str) -> None:
+    empty = signature(key=b"")
+
+    assert not authentic(empty, HookSecrets(secret_token=None, signing_token=token))
+
+
+def test_a_secret_token_is_compared_whole() -> None:
+    assert authentic({"x-gitlab-token": "s3cret"}, PLAIN)
+    for given in ("", "s3cre", "s3cret ", "S3cret", "s3cret0", "\u00e9"):
+        assert not authentic({"x-gitlab-token": given}, PLAIN)
+    assert not authentic({}, PLAIN)
+
+
+def test_a_hook_that_has_no_secret_proves_nothing() -> None:
+    assert not authentic({"x-gitlab-token": ""}, HookSecrets(secret_token="", signing_token=None))
+    assert not authentic({}, HookSecrets(secret_token=None, signing_token=None))
+    assert not authentic({"x-gitlab-token": "s3cret"})
+
+
+def test_a_secret_token_does_not_stand_in_for_the_signature_of_a_hook_that_signs() -> None:
+    both = HookSecrets(secret_token="s3cret", signing_token=SIGNING_TOKEN)
+
+    assert not authentic({"x-gitlab-token": "s3cret"}, both)
+
+
+def test_any_of_several_hooks_may_have_sent_it() -> None:
+    assert authentic({"x-gitlab-token": "s3cret"}, SIGNED, PLAIN)
+    assert authentic(signature(), PLAIN, SIGNED)
+
+
+def test_a_push_to_the_default_branch_is_a_refresh() -> None:
+    assert event_of(PUSH, now=b.NOW) == Pushed(50)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["refs/heads/feature", "refs/heads/main2", "refs/tags/main", "main", "refs/heads/Main", ""],
+)
+def test_a_push_to_another_ref_is_ignored(ref: str) -> None:
+    assert isinstance(event_of(PUSH | {"ref": ref}, now=b.NOW), Ignored)
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "canceled"])
+def test_a_jobs_end_is_seen(status: str) -> None:
+    event = event_of(BUILD | {"build_status": status}, now=b.NOW)
+
+    assert event == JobSeen(9001, b.a_state(status, finished_at=b.NOW))
+
+
+def test_a_running_job_is_seen() -> None:
+    event = event_of(BUILD | {"build_status": "running"}, now=b.NOW)
+
+    assert event == JobSeen(9001, b.a_state("running"))
+
+
+@pytest.mark.parametrize(
+    "status", ["created", "pending", "preparing", "canceling", "skipped", "manual", "new-in-20.0"]
+)
+def test_a_status_that_says_nothing_of_an_end_is_ignored(status: str) -> None:
+    assert isinstance(event_of(BUILD | {"build_status": status}, now=b.NOW), Ignored)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"object_kind": "push"},
+        PUSH | {"project_id": "50"},
+        PUSH | {"project_id": True},
+        PUSH | {"project": None},
+        PUSH | {"project": {"default_branch": None}},
+        PUSH | {"object_kind": ["push"]},
+        BUILD | {"build_id": "9001"},
+        BUILD | {"build_id": True},
+        BUILD | {"build_status": None},
+        {"object_kind": "pipeline"},
+        {"event_name": "project_update"},
+    ],
+)
+def test_a_payload_of_another_form_is_ignored(payload: dict[str, Any]) -> None:
+    assert isinstance(event_of(payload, now=b.NOW), Ignored)
+
+
+class Receiver:
+    """The use case with fakes, and the route before it."""
+
+    def __init__(self, *, failing_jobs: bool = False) -> None:
+        self.queue = FakeRefreshQueue()
+        self.jobs = FakeJobStates(failing=failing_jobs)
+        self.logged: list[str] = []
+        self.use_case = ReceiveWebhook(
+            hooks_of=lambda alias: [PLAIN] if alias == "main" else [],
+            queue=self.queue,
+            jobs=self.jobs,
+            clock=FakeClock(),
+        )
+        self.route = WebhookHTTP(self.use_case, log=self.logged.append)
+
+    def receive(self, payload: Any, *, alias: str = "main", **headers: str) -> str:
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        given = {"x-gitlab-token": "s3cret", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        return self.use_case.receive(alias, given, body)
+
+    def post(self, body: str, *, alias: str = "main", token: str = "s3cret") -> dict[str, Any]:
+        event = {
+            "httpMethod": "POST",
+            "path": f"/webhooks/gitlab/{alias}",
+            "multiValueHeaders": {"X-Gitlab-Token": [token]},
+            "pathParameters": {"alias": alias},
+            "body": body,
+            "isBase64Encoded": False,
+        }
+        return self.route(event, None)
+
+
+def test_a_push_is_queued_under_gitlabs_own_key() -> None:
+    receiver = Receiver()
+
+    receiver.receive(PUSH, idempotency_key="k-1", webhook_id="w-1")
+    receiver.receive(PUSH, webhook_id="w-2")
+    receiver.receive(PUSH)
+
+    assert receiver.queue.refreshes == [
+        ("main", 50, "k-1"),
+        ("main", 50, "w-2"),
+        ("main", 50, None),
+    ]
+
+
+def test_a_jobs_end_is_written_at_once_and_never_undone() -> None:
+    receiver = Receiver()
+
+    receiver.receive(BUILD)
+    receiver.receive(BUILD | {"build_status": "running"})
+
+    assert receiver.jobs.states["main", 9001].status == "success"
+
+
+def test_a_jobs_end_that_cannot_be_written_goes_to_the_queue() -> None:
+    receiver = Receiver(failing_jobs=True)
+
+    receiver.receive(BUILD, idempotency_key="k-1")
+
+    state = b.a_state("success", finished_at=b.NOW)
+    assert receiver.queue.job_ends == [("main", 9001, state, "k-1")]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"not json", b"\xff", b"[" * 100_000])
+def test_an_authentic_body_that_is_no_object_is_an_invalid_request(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        Receiver().receive(body)
+
+
+def test_a_hooks_secret_is_good_for_its_own_issuer_alone() -> None:
+    receiver = Receiver()
+
+    with pytest.raises(InvalidToken):
+        receiver.receive(PUSH, alias="other")
+
+    assert receiver.queue.refreshes == []
+
+
+@pytest.mark.parametrize(
+    ("body", "alias", "token", "status"),
+    [
+        (json.dumps(PUSH), "main", "s3cret", 202),
+        (json.dumps({"object_kind": "note"}), "main", "s3cret", 202),
+        (json.dumps(PUSH), "main", "wrong", 401),
+        (json.dumps(PUSH), "other", "s3cret", 401),
+        (json.dumps(PUSH), "Main", "s3cret", 401),
+        (json.dumps(PUSH), "a" * 21, "s3cret", 401),
+        (json.dumps(PUSH), "main#x", "s3cret", 401),
+        ("not json", "main", "wrong", 401),
+        ("not json", "main", "s3cret", 400),
+    ],
+)
+def test_the_route_answers_well_only_what_is_authentic(
+    body: str, alias: str, token: str, status: int
+) -> None:
+    receiver = Receiver()
+
+    answer = receiver.post(body, alias=alias, token=token)
+
+    assert answer["statusCode"] == status
+    assert (len(receiver.queue.refreshes) == 1) is (status == 202 and "push" in body)
+
+
+def test_no_secret_is_answered_or_logged() -> None:
+    receiver = Receiver()
+
+    answers = [
+        receiver.post(json.dumps(PUSH)),
+        receiver.post("not json"),
+        receiver.post(json.dumps(PUSH), token="s3cret-almost"),
+    ]
+
+    assert "s3cret" not in json.dumps(answers) + "".join(receiver.logged)
