@@ -26,7 +26,9 @@ def record(kind: str, *, at: float, outcome: str, **values: Any) -> str:
         "outcome": outcome,
     }
     given = {key: value for key, value in values.items() if value is not None}
-    return json.dumps(head | given, ensure_ascii=True, separators=(",", ":"))
+    line = json.dumps(head | given, ensure_ascii=True, separators=(",", ":"))
+    # The one control character that JSON needn't escape.
+    return line.replace("\x7f", "\\u007f")
 
 
 def of_job(job: JobIdentity) -> dict[str, Any]:
