@@ -15,7 +15,13 @@ from tests.support.builders import AUDIENCE, ISSUER_URL, NOW
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ABSENT = object()
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = _Absent()
 """As a claim's value: leave the claim out."""
 
 

@@ -33,8 +33,19 @@ class Answer:
             raise Unavailable("an answer that is too long")
         try:
             return json.loads(self.body)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise Unavailable("an answer that isn't JSON") from exc
+
+
+class _BoundedSocket(ssl.SSLSocket):
+    """A socket whose reads all end at one deadline, however small the pieces that come."""
+
+    deadline: float | None = None
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        if self.deadline is not None:
+            self.settimeout(_left(self.deadline))
+        return super().recv_into(buffer, nbytes, flags)
 
 
 class HTTPSClient:
@@ -47,6 +58,7 @@ class HTTPSClient:
         self._origin = (parts.hostname, parts.port or 443)
         self._prefix = parts.path.rstrip("/")
         self._tls = ssl.create_default_context(cadata=ca)
+        self._tls.sslsocket_class = _BoundedSocket
         self._agent = agent
         self._kept: http.client.HTTPSConnection | None = None
 
@@ -60,19 +72,21 @@ class HTTPSClient:
     ) -> Answer:
         """GET `target` (path and query, encoded); raises Unavailable within about `seconds`."""
         deadline = time.monotonic() + seconds
-        fresh = self._kept is None
-        try:
-            return self._get(target, headers or {}, deadline, max_bytes)
-        except (OSError, http.client.HTTPException) as exc:
-            self.close()
-            if fresh:
-                raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
         # A kept connection may have been closed by the other side meanwhile: once more, anew.
+        may_try_again = self._kept is not None
         try:
             return self._get(target, headers or {}, deadline, max_bytes)
         except (OSError, http.client.HTTPException) as exc:
             self.close()
-            raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
+            if not may_try_again:
+                raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
+        except ValueError:
+            self.close()
+            # Not "from": the library's text quotes the header, which may be a token.
+            raise Unavailable(f"{self._origin[0]}: a header that can't be sent") from None
+        return self.get(
+            target, headers=headers, seconds=deadline - time.monotonic(), max_bytes=max_bytes
+        )
 
     def close(self) -> None:
         """Drop the kept connection."""
@@ -89,9 +103,11 @@ class HTTPSClient:
         sent = {"User-Agent": self._agent, "Accept": "application/json", **headers}
         connection.request("GET", self._prefix + target, headers=sent)
         response = connection.getresponse()
+        if response.length is None and not response.chunked:
+            # Ended by the connection's end alone, so that a cut body would look whole.
+            raise http.client.IncompleteRead(b"")
         body = bytearray()
         while len(body) <= max_bytes:
-            self._bound(connection, deadline)
             chunk = response.read1(min(_CHUNK, max_bytes + 1 - len(body)))
             if not chunk:
                 break
@@ -106,9 +122,17 @@ class HTTPSClient:
 
     @staticmethod
     def _bound(connection: http.client.HTTPSConnection, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
+        left = _left(deadline)
         connection.timeout = left
-        if connection.sock is not None:
+        if connection.sock is None:
+            connection.connect()
+        if isinstance(connection.sock, _BoundedSocket):
+            connection.sock.deadline = deadline
             connection.sock.settimeout(left)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

@@ -6,6 +6,7 @@ decision nor the identity uses is ignored. `sub` is never read: a project may ch
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from jobgate.core.errors import InvalidToken
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from jobgate.core.bounds import Bounds
 
-_ID_DIGITS = 19
+_ID = re.compile(r"[1-9][0-9]{0,18}")
+_ID_MAX = 2**63 - 1  # GitLab's ids are of PostgreSQL's bigint
+_TIME_MAX = 2**53  # beyond, a float of seconds isn't exact
 _TEXT_MAX = 1024
 # Pipelines that may run in another project than the one that `project_id` names (merge requests
 # from forks, and the child pipelines of these).
@@ -26,17 +29,16 @@ _FORK_SOURCES = frozenset({"merge_request_event", "parent_pipeline"})
 def verified_job(
     claims: Mapping[str, Any], *, issuer: str, bounds: Bounds, now: float
 ) -> VerifiedJob:
-    """Read claims whose signature, issuer, audience and times were verified.
+    """Read claims whose signature, issuer and audience were verified.
 
     `issuer` is the alias. Raises InvalidToken for a claim that is needed and isn't what GitLab
-    writes, and for a token older than job states are kept.
+    writes, for a token that isn't good at `now`, and for one older than job states are kept.
     """
-    issued_at = claims.get("iat")
-    if not isinstance(issued_at, int) or issued_at + bounds.job_kept < now:
-        raise InvalidToken("the ID token is older than job states are kept")
+    expires_at = _checked_times(claims, bounds=bounds, now=now)
     running = "job_project_id" in claims
     source = _text(claims, "pipeline_source")
     project = "job_project" if running else "project"
+    environment = _optional_text(claims, "environment")
     job = JobIdentity(
         issuer=issuer,
         job_id=_id(claims, "job_id"),
@@ -50,22 +52,41 @@ def verified_job(
         runner_id=_id(claims, "runner_id") if claims.get("runner_id") is not None else None,
         ref=_text(claims, "ref"),
         ref_protected=_boolean(claims, "ref_protected"),
-        environment=_optional_text(claims, "environment"),
-        tier=_optional_text(claims, "deployment_tier"),
+        environment=environment,
+        tier=None if environment is None else _optional_text(claims, "deployment_tier"),
     )
     return VerifiedJob(
         job=job,
         jti=_text(claims, "jti"),
-        expires_at=int(claims["exp"]),
+        expires_at=expires_at,
         project_is_certain=running or source not in _FORK_SOURCES,
     )
 
 
+def _checked_times(claims: Mapping[str, Any], *, bounds: Bounds, now: float) -> int:
+    """When the token expires (RFC 7519, 4.1.4 to 4.1.6), if it's good at `now`."""
+    expires_at, not_before, issued_at = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+    if expires_at + bounds.leeway <= now:
+        raise InvalidToken("the ID token has expired", expired=True)
+    if max(not_before, issued_at) - bounds.leeway > now:
+        raise InvalidToken("the ID token isn't good yet")
+    if issued_at + bounds.job_kept < now:
+        raise InvalidToken("the ID token is older than job states are kept")
+    return expires_at
+
+
+def _time(claims: Mapping[str, Any], name: str) -> int:
+    value = claims.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _TIME_MAX:
+        raise InvalidToken(f"the claim {name} isn't a time")
+    return value
+
+
 def _id(claims: Mapping[str, Any], name: str) -> int:
     value = claims.get(name)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _ID_DIGITS:
+    if isinstance(value, str) and _ID.fullmatch(value):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _ID_MAX:
         return value
     raise InvalidToken(f"the claim {name} isn't an id")
 
@@ -73,6 +94,9 @@ def _id(claims: Mapping[str, Any], name: str) -> int:
 def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not value or len(value) > _TEXT_MAX:
+        raise InvalidToken(f"the claim {name} isn't a text")
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        # JSON can escape half a character, and nothing after this could encode it.
         raise InvalidToken(f"the claim {name} isn't a text")
     return value
 
@@ -83,8 +107,8 @@ def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
 
 def _boolean(claims: Mapping[str, Any], name: str) -> bool:
     value = claims.get(name)
-    if value in (True, "true"):
+    if value is True or value == "true":
         return True
-    if value in (False, "false"):
+    if value is False or value == "false":
         return False
     raise InvalidToken(f"the claim {name} is neither true nor false")
