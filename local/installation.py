@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ALIAS = "main"
 AUDIENCE = "https://jobgate.example"
 GROUP = "acme"
+SHOP = "acme/shop"
 AGENTS = "acme/agents"  # the configuration project
 WEB = "acme/shop/web"  # allowed by its group, as the CI job
 OPS = "acme/ops"  # allowed by name, as the agent
@@ -46,19 +47,19 @@ class Installation:
 
     stack: Stack
     namespace: str
+    groups: Mapping[str, int]
     projects: Mapping[str, int]
 
     @classmethod
     def create(cls, stack: Stack, *, namespace: str, tell: Callable[[str, str], None]) -> Self:
         """Install everything; `tell` gets each operator's command and what it printed."""
         gitlab = stack.gitlab.control
-        for group in (GROUP, "acme/shop"):
-            gitlab.create_group(group)
+        groups = {path: int(gitlab.create_group(path)["id"]) for path in (GROUP, SHOP)}
         projects = {
             path: int(gitlab.create_project(path)["id"])
             for path in (AGENTS, WEB, OPS, AUDIT, STRANGER)
         }
-        installation = cls(stack, namespace, projects)
+        installation = cls(stack, namespace, groups, projects)
         installation.register(tell)
         return installation
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,13 +17,16 @@ from samtranslator.yaml_helper import intrinsics_multi_constructor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 # Where the translator wants an S3 address, whatever it is; `sam deploy` puts the real one there.
 _CODE_PROPERTIES = {
     "AWS::Serverless::Function": "CodeUri",
     "AWS::Serverless::LayerVersion": "ContentUri",
 }
+
+
+# It warns that a feature toggle of AWS's own isn't set, which it never is outside of AWS.
+logging.getLogger("samtranslator").setLevel(logging.ERROR)
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,3 +73,7 @@ def _replace_local_code(template: dict[str, Any]) -> None:
         code = _CODE_PROPERTIES.get(resource.get("Type"))
         if code:
             resource.setdefault("Properties", {})[code] = f"s3://local/{name}"
+
+
+if __name__ == "__main__":
+    print(json.dumps(translate(Path(sys.argv[1]), {}), indent=2))
