@@ -26,6 +26,9 @@ _UNFAITHFUL = Explanation(
     "Write the path and the query without empty, '.' or '..' segments, encoded slashes, control "
     "characters and repeated Content-Type lines.",
 )
+_TOKEN = Explanation(
+    "The access token isn't good.", "Fetch a kubeconfig in this job, and use it as it is."
+)
 _METHOD = Explanation(
     "This HTTP method can't be carried.", "Use GET, HEAD, POST, PUT, PATCH or DELETE."
 )
@@ -41,6 +44,7 @@ class Refusal:
     explanation: Explanation | None = None
 
 
+TOKEN_INVALID = Refusal(reason=Reason.TOKEN_INVALID, explanation=_TOKEN)
 UNFAITHFUL = Refusal(reason=Reason.UNSUPPORTED, code=400, explanation=_UNFAITHFUL)
 UNSUPPORTED_METHOD = Refusal(reason=Reason.UNSUPPORTED, explanation=_METHOD)
 

@@ -21,7 +21,7 @@ from jobgate.core.impersonation import identity_of
 from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.liveness import life_refusal
 from jobgate.core.reasons import Reason
-from jobgate.core.relay_refusal import Refusal, refusal_answer
+from jobgate.core.relay_refusal import TOKEN_INVALID, Refusal, refusal_answer
 from jobgate.core.upstream_request import agent_route, downstream_headers, upstream_request
 from jobgate.ports import Response
 
@@ -127,13 +127,13 @@ class Relay:
         given = incoming.values("authorization")
         match = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
         if match is None:
-            return Refusal(reason=Reason.TOKEN_INVALID)
+            return TOKEN_INVALID
         trail.values["token_sha256"] = hashlib.sha256(match[1].encode()).hexdigest()
         try:
             return self.verifier.verify(match[1])
         except InvalidToken as exc:
             trail.values["cause"] = str(exc)
-            return Refusal(reason=Reason.TOKEN_EXPIRED if exc.expired else Reason.TOKEN_INVALID)
+            return Refusal(reason=Reason.TOKEN_EXPIRED) if exc.expired else TOKEN_INVALID
 
     def _admit(self, token: AccessToken, trail: _Trail) -> _Admitted | Refusal:
         job, agent_id = token.job, trail.agent_id
