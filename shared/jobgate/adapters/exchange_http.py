@@ -27,11 +27,12 @@ _SUBJECT_TOKEN_TYPES = frozenset(
 )
 _MAX_BODY_BYTES = 68 * 1024  # a token of 64 KiB and the other fields
 _HEADER_TOKEN_MAX_BYTES = 8 * 1024  # API Gateway carries 10,240 bytes of headers in all
-_BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/-]+=*)")
+_BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
 # What may be mended by asking again; everything else stays refused.
 _UNKNOWN = frozenset({Reason.JOB_UNKNOWN, Reason.CHAIN_UNKNOWN})
-
+# Whatever the target: RFC 8693, 2.2.2 keeps invalid_target for the others.
+_ABOUT_SUBJECT = frozenset({Reason.TOKEN_INVALID, Reason.TOKEN_EXPIRED, Reason.JOB_FINISHED})
 
 _POST_INSTEAD = "The token is too long for a header: POST it as the form field token."
 
@@ -104,7 +105,7 @@ class ExchangeHTTP:
 
     def _kubeconfig(self, request: Request) -> dict[str, Any]:
         subject_token = _presented_token(request)
-        resource = request.query.get("agent", [None])[-1]
+        resource = request.parameter("agent")
         outcome = self._exchange.redeem(subject_token, resource=resource)
         if isinstance(outcome, Refused):
             return _refusal(outcome, _status(outcome.reason), bound=resource is not None)
@@ -174,7 +175,8 @@ def _refusal(refused: Refused, status: int, *, bound: bool) -> dict[str, Any]:
     if refused.reason in _UNKNOWN:
         code = "temporarily_unavailable"
     else:
-        code = "invalid_target" if bound else "invalid_request"
+        about_target = bound and refused.reason not in _ABOUT_SUBJECT
+        code = "invalid_target" if about_target else "invalid_request"
     return json_answer(
         status,
         {

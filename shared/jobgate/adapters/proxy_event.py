@@ -37,6 +37,13 @@ class Request:
             raise InvalidRequest(f"The header {name} was sent more than once.")
         return values[0] if values else None
 
+    def parameter(self, name: str) -> str | None:
+        """The query's parameter; raises InvalidRequest where it was sent more than once."""
+        values = self.query.get(name, [])
+        if len(values) > 1:
+            raise InvalidRequest(f"The parameter {name} was sent more than once.")
+        return values[0] if values else None
+
     def form(self) -> dict[str, str]:
         """The form fields of the body (RFC 6749, appendix B); none may stand twice (3.2)."""
         media_type = (self.header("content-type") or "").partition(";")[0].strip().lower()

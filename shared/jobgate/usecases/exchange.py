@@ -108,6 +108,9 @@ class Exchange:
         job = verified.job
         if not verified.project_is_certain:
             return Denied(Reason.JOB_UNKNOWN)
+        if verified.expires_at <= self.clock():
+            # Good by the leeway alone; what is made of it now would already have ended.
+            return Denied(Reason.TOKEN_EXPIRED)
         facts = self.store.exchange_facts(job)
         if reason := self._life_refusal(job, facts, None):
             return Denied(reason)

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobgate.core.agent import AsCIJob
+from jobgate.core.bounds import Bounds
+from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
+from jobgate.core.liveness import StopKind
+from jobgate.core.namespace import Surroundings
+from jobgate.core.reasons import Reason
+from jobgate.usecases.exchange import Exchange, Exchanged, Refused
+
+from tests.support import builders as b
+from tests.support.fakes import (
+    FakeClock,
+    FakeExchangeStore,
+    FakeSurroundings,
+    FakeTokenSigner,
+    FakeTokenVerifier,
+)
+
+if TYPE_CHECKING:
+    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.job import VerifiedJob
+    from jobgate.ports import Deployment, ExchangeFacts
+
+TOKEN = "id-token-canary.of.a-job"
+NOW = int(b.NOW)
+LISTED = b.an_agent(projects={b.APP: b.an_entry(namespace="payments")})
+UNKNOWN = Surroundings(place=None, chain=None)
+
+
+class Setting:
+    """An exchange on fakes; the defaults allow one agent."""
+
+    def __init__(
+        self,
+        *agents: AgentSnapshot,
+        verified: VerifiedJob | None = None,
+        refusal: JobgateError | None = None,
+        facts: ExchangeFacts | None = None,
+        surroundings: Surroundings | None = None,
+        of_groups: dict[int, list[int]] | None = None,
+        failing: tuple[str, ...] = (),
+        deployment: Deployment | None = None,
+    ) -> None:
+        given = agents or (LISTED,)
+        own = facts or b.some_facts(project_agents=[agent.agent_id for agent in given])
+        self.store = FakeExchangeStore(own, given, of_groups=of_groups, failing=failing)
+        self.signer = FakeTokenSigner(failing="sign" in failing)
+        self.lines: list[str] = []
+        ids = itertools.count(1)
+        self.exchange = Exchange(
+            deployment=lambda: deployment or b.a_deployment(),
+            verifier=FakeTokenVerifier({TOKEN: verified or b.a_verified_job()}, refusal=refusal),
+            store=self.store,
+            places=FakeSurroundings(surroundings),
+            signer=self.signer,
+            recorder=self.lines.append,
+            bounds=Bounds(),
+            clock=FakeClock(),
+            new_id=lambda: f"id-{next(ids)}",
+        )
+
+    def redeem(self, token: str = TOKEN, *, resource: str | None = None) -> Exchanged | Refused:
+        return self.exchange.redeem(token, resource=resource)
+
+    def reason(self, token: str = TOKEN, *, resource: str | None = None) -> Reason:
+        """The reason of a refusal, which signs nothing and is recorded once, with that reason."""
+        outcome = self.redeem(token, resource=resource)
+        assert isinstance(outcome, Refused)
+        assert self.signer.signed == []
+        assert [(r["outcome"], r["reason"]) for r in self.records] == [("refused", outcome.reason)]
+        return outcome.reason
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+def test_an_allowed_job_gets_a_token_for_its_agents() -> None:
+    setting = Setting()
+
+    outcome = setting.redeem()
+
+    assert outcome == Exchanged(
+        token="signed-1",
+        expires_in=900,
+        grants=(b.a_grant(namespace="payments"),),
+        base_url=b.BASE_URL,
+        decision_id="id-1",
+    )
+
+
+def test_the_token_says_who_the_job_is_and_not_what_it_may_do() -> None:
+    setting = Setting()
+
+    setting.redeem()
+
+    (claims,) = setting.signer.signed
+    assert (claims["did"], claims["jti"], claims["exp"]) == ("id-1", "id-2", NOW + 900)
+    assert "agent" not in claims
+    assert "payments" not in json.dumps(claims)
+
+
+def test_the_record_of_an_exchange_is_exactly_this() -> None:
+    job = b.a_job(environment="production", tier="production")
+    setting = Setting(verified=b.a_verified_job(job))
+
+    setting.redeem()
+
+    assert setting.records == [
+        {
+            "v": 1,
+            "type": "exchange",
+            "at": "2026-09-21T14:13:20.000+00:00",
+            "outcome": "allowed",
+            "decision_id": "id-1",
+            "token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(),
+            "issuer": "main",
+            "project_id": 100,
+            "project_path": "top/sub1/app",
+            "job_id": 9001,
+            "pipeline_id": 7001,
+            "user_login": "dana",
+            "ref": "main",
+            "ref_protected": True,
+            "environment": "production",
+            "agent_id": 501,
+            "agent": "top/sub1/agents:prod",
+            "config_project_id": 50,
+            "config_commit": b.COMMIT,
+            "rule": {"kind": "project", "id": 100, "path": "top/sub1/app"},
+        }
+    ]
+
+
+def test_every_agent_is_recorded_and_sorted_by_its_context() -> None:
+    second = b.an_agent(b.STAGING, name="aaa", projects={b.APP: b.an_entry()})
+    setting = Setting(LISTED, second)
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Exchanged)
+    assert [grant.agent_id for grant in outcome.grants] == [b.STAGING, b.PROD]
+    assert [record["agent_id"] for record in setting.records] == [b.STAGING, b.PROD]
+
+
+def test_agents_that_only_groups_lead_to_are_found() -> None:
+    agent = b.an_agent(groups={b.TOP: b.an_entry("top")})
+    setting = Setting(
+        agent, facts=b.some_facts(project_agents=[]), of_groups={b.TOP: [agent.agent_id]}
+    )
+
+    assert isinstance(setting.redeem(), Exchanged)
+
+
+def test_the_index_is_only_a_hint() -> None:
+    setting = Setting(b.an_agent(projects={101: b.an_entry()}))
+
+    assert setting.reason() is Reason.NOT_LISTED
+
+
+def test_an_agent_without_a_snapshot_grants_nothing() -> None:
+    setting = Setting(facts=b.some_facts(project_agents=[b.STAGING]))
+
+    assert setting.reason() is Reason.NOT_LISTED
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (InvalidToken("bad"), Reason.TOKEN_INVALID),
+        (InvalidToken("late", expired=True), Reason.TOKEN_EXPIRED),
+        (Unavailable("no keys"), Reason.JOB_UNKNOWN),
+    ],
+)
+def test_a_token_that_is_not_verified_is_refused_before_anything_is_read(
+    refusal: JobgateError, reason: Reason
+) -> None:
+    setting = Setting(refusal=refusal)
+
+    assert setting.reason("another-token") is reason
+    assert setting.store.reads == []
+
+
+def test_a_refused_tokens_record_names_no_job() -> None:
+    setting = Setting()
+
+    setting.redeem("another-token")
+
+    (record,) = setting.records
+    assert set(record) == {
+        "v", "type", "at", "outcome", "decision_id", "reason", "token_sha256", "cause"
+    }  # fmt: skip
+
+
+def test_a_token_that_lives_by_the_leeway_alone_is_expired() -> None:
+    setting = Setting(verified=b.a_verified_job(expires_at=NOW))
+
+    assert setting.reason() is Reason.TOKEN_EXPIRED
+
+
+def test_a_job_whose_project_is_uncertain_is_unknown() -> None:
+    setting = Setting(verified=b.a_verified_job(project_is_certain=False))
+
+    assert setting.reason() is Reason.JOB_UNKNOWN
+    assert setting.store.reads == []
+
+
+@pytest.mark.parametrize("method", ["exchange_facts", "agents_of_groups", "snapshots", "sign"])
+def test_what_cannot_be_read_or_signed_denies(method: str) -> None:
+    setting = Setting(failing=(method,))
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.JOB_UNKNOWN
+    assert [record["outcome"] for record in setting.records] == ["refused"]
+
+
+def test_a_deployment_without_a_base_url_gives_no_token() -> None:
+    setting = Setting(deployment=b.a_deployment(base_url=None))
+
+    assert setting.reason() is Reason.JOB_UNKNOWN
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "canceled"])
+def test_a_job_that_has_ended_is_refused(status: str) -> None:
+    setting = Setting(facts=b.some_facts(state=b.a_state(status)))
+
+    assert setting.reason() is Reason.JOB_FINISHED
+
+
+def test_missing_stops_refuse_everything() -> None:
+    setting = Setting(facts=b.some_facts(stops=None))
+
+    assert setting.reason() is Reason.STOPPED
+
+
+def test_a_stopped_job_is_refused() -> None:
+    setting = Setting(facts=b.some_facts(stops=(b.a_stop(StopKind.USER, 12),)))
+
+    assert setting.reason() is Reason.STOPPED
+
+
+def test_a_stopped_agent_is_left_out_and_the_others_stay() -> None:
+    second = b.an_agent(b.STAGING, name="staging", projects={b.APP: b.an_entry()})
+    facts = b.some_facts(
+        project_agents=[b.PROD, b.STAGING], stops=(b.a_stop(StopKind.AGENT, b.PROD),)
+    )
+    setting = Setting(LISTED, second, facts=facts)
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Exchanged)
+    assert [grant.agent_id for grant in outcome.grants] == [b.STAGING]
+
+
+def test_unknown_surroundings_deny_what_needs_them() -> None:
+    setting = Setting(surroundings=UNKNOWN)
+
+    assert setting.reason() is Reason.CHAIN_UNKNOWN
+
+
+def test_unknown_surroundings_of_a_known_root_are_said_to_be_unknown() -> None:
+    facts = b.some_facts(project_agents=[])
+
+    assert Setting(facts=facts, surroundings=UNKNOWN).reason() is Reason.CHAIN_UNKNOWN
+
+
+def test_unknown_surroundings_of_a_stranger_are_not_listed() -> None:
+    job = b.a_job(project_path="stranger/app", namespace_id=77)
+    facts = b.some_facts(project_agents=[])
+    setting = Setting(facts=facts, surroundings=UNKNOWN, verified=b.a_verified_job(job))
+
+    assert setting.reason() is Reason.NOT_LISTED
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (b.an_entry(environments=["production"]), Reason.NO_ENVIRONMENT),
+        (b.an_entry(protected_only=True), Reason.REF_NOT_PROTECTED),
+        (
+            dataclasses.replace(b.an_entry(), refused=Reason.RESERVED_IDENTITY),
+            Reason.RESERVED_IDENTITY,
+        ),
+    ],
+)
+def test_the_refusal_names_the_nearest_miss(entry: Any, reason: Reason) -> None:
+    miss = b.an_agent(b.STAGING, name="staging", projects={b.APP: entry})
+    job = b.a_job(ref_protected=False)
+
+    setting = Setting(b.an_agent(), miss, verified=b.a_verified_job(job))
+
+    assert setting.reason() is reason
+
+
+@pytest.mark.parametrize("resource", ["top/sub1/agents:prod", f"{b.BASE_URL}/agents/501"])
+def test_a_token_for_one_agent_is_bound_to_it(resource: str) -> None:
+    second = b.an_agent(b.STAGING, name="staging", projects={b.APP: b.an_entry()})
+    setting = Setting(LISTED, second)
+
+    outcome = setting.redeem(resource=resource)
+
+    assert isinstance(outcome, Exchanged)
+    assert [grant.agent_id for grant in outcome.grants] == [b.PROD]
+    assert setting.signer.signed[0]["agent"] == b.PROD
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "",
+        "top/sub1/agents:other",
+        "prod",
+        "501",
+        "TOP/sub1/agents:prod",
+        f"{b.BASE_URL}/agents/501/",
+        f"{b.BASE_URL}/agents/5010",
+        "https://evil.example.test/agents/501",
+        "/agents/501",
+    ],
+)
+def test_another_agent_is_not_listed(resource: str) -> None:
+    assert Setting().reason(resource=resource) is Reason.NOT_LISTED
+
+
+def test_an_agent_that_exists_but_does_not_list_the_job_is_as_one_that_does_not_exist() -> None:
+    hidden = b.an_agent(b.STAGING, name="staging", valid=False)
+    setting = Setting(LISTED, hidden)
+
+    assert setting.reason(resource="top/sub1/agents:staging") is Reason.NOT_LISTED
+
+
+@pytest.mark.parametrize(
+    ("state", "lives"), [(None, 900), (b.a_state(), 3600), (b.a_state(source="probe"), 3600)]
+)
+def test_a_job_whose_end_will_be_seen_gets_a_longer_token(state: Any, lives: int) -> None:
+    setting = Setting(
+        facts=b.some_facts(state=state), verified=b.a_verified_job(expires_at=NOW + 7200)
+    )
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Exchanged)
+    assert outcome.expires_in == lives
+
+
+def test_no_token_stands_in_any_record() -> None:
+    settings = [
+        Setting(),
+        Setting(facts=b.some_facts(stops=None)),
+        Setting(failing=("sign",)),
+        Setting(failing=("snapshots",)),
+        Setting(surroundings=UNKNOWN),
+    ]
+
+    for setting in settings:
+        setting.redeem()
+        setting.redeem("canary-of-a-bad-token")
+
+    text = "".join(line for setting in settings for line in setting.lines)
+    assert "canary" not in text
+    assert "signed-" not in text
+
+
+def test_a_token_that_is_no_text_of_any_encoding_is_refused_and_recorded() -> None:
+    assert Setting().reason("\ud800") is Reason.TOKEN_INVALID
+
+
+def test_an_identity_by_groups_needs_a_trusted_chain() -> None:
+    agent = b.an_agent(projects={b.APP: b.an_entry(access_as=AsCIJob())})
+    stale = Surroundings(place=b.a_place(), chain=b.a_chain(fetched_at=0))
+
+    assert Setting(agent, surroundings=stale).reason() is Reason.CHAIN_UNKNOWN
