@@ -96,7 +96,7 @@ class LazySurroundings(SurroundingsSource):
     ) -> Surroundings:
         """See `SurroundingsSource.surroundings`."""
         stored = Surroundings(place=place, chain=chain)
-        if self._is_fresh(stored):
+        if self._is_fresh(job, stored):
             return stored
         try:
             if (job.issuer, job.root_path) not in self._deployment().roots:
@@ -105,13 +105,14 @@ class LazySurroundings(SurroundingsSource):
         except Unavailable:
             return stored
 
-    def _is_fresh(self, stored: Surroundings) -> bool:
+    def _is_fresh(self, job: JobIdentity, stored: Surroundings) -> bool:
         oldest = self._clock() - self._bounds.chain_fresh
-        return (
-            stored.place is not None
-            and stored.chain is not None
-            and min(stored.place.fetched_at, stored.chain.fetched_at) >= oldest
-        )
+        if stored.place is None or stored.place.fetched_at < oldest:
+            return False
+        if stored.place.namespace_id != job.namespace_id:
+            # The project has moved since the job began: no chain of its old namespace counts.
+            return True
+        return stored.chain is not None and stored.chain.fetched_at >= oldest
 
     def _fetched(self, job: JobIdentity) -> Surroundings:
         gitlab = self._gitlab_of(job.issuer)

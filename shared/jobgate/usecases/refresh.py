@@ -81,12 +81,7 @@ class Refresh:
             if self._is_registered(item, agent_id):
                 previous = stored[agent_id]
                 snapshot_head = _snapshot_head(item, agent_id, head, previous)
-                file = snapshot_head.file
-                data = (
-                    gitlab.raw_file(item.project_id, file, head.commit)
-                    if file in head.files
-                    else None
-                )
+                data = _file_at(head, snapshot_head.file, gitlab)
                 snapshot = _compiled(data, snapshot_head, previous, gitlab=gitlab, tree=tree)
                 self._publish(snapshot, previous)
         self._note(item, head=head)
@@ -180,6 +175,17 @@ def _snapshot_head(
         config_project=head.project,
         file=f".gitlab/agents/{name}/config.yaml",
     )
+
+
+def _file_at(head: _Head, file: str, gitlab: GitLab) -> bytes | None:
+    """A file's content, None where the commit doesn't have it."""
+    if file not in head.files:
+        return None
+    data = gitlab.raw_file(head.project.project_id, file, head.commit)
+    if data is None:
+        # Not a deleted file, which would take every access away: the commit lists it.
+        raise Unavailable("GitLab lists a file that it then doesn't have")
+    return data
 
 
 def _compiled(

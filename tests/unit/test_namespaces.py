@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import pytest
+from jobgate.core.bounds import Bounds
+from jobgate.core.errors import Unavailable
+from jobgate.core.namespace import Surroundings
+from jobgate.ports import Deployment, GitLabGroup, GitLabProject
+from jobgate.usecases.namespaces import LazySurroundings, NamespaceTree
+
+from tests.support import builders as b
+from tests.support.fakes import FakeClock, FakeGitLab, FakePlaceStore
+
+BOUNDS = Bounds()
+OLD = b.NOW - BOUNDS.chain_fresh - 1
+
+
+def a_gitlab(*, namespace_id: int = b.SUB1, kind: str = "group") -> FakeGitLab:
+    return FakeGitLab(
+        groups=[
+            GitLabGroup(group_id=b.TOP, path="top", parent_id=None),
+            GitLabGroup(group_id=b.SUB1, path="top/sub1", parent_id=b.TOP),
+            GitLabGroup(group_id=b.OTHER_ROOT, path="ext", parent_id=None),
+        ],
+        projects=[
+            GitLabProject(
+                project_id=b.APP,
+                path="top/sub1/app",
+                default_branch="main",
+                namespace_id=namespace_id,
+                namespace_path="alice",
+                namespace_kind=kind,
+            )
+        ],
+    )
+
+
+def lazy(
+    gitlab: FakeGitLab,
+    *,
+    deployment: Deployment | None = None,
+    store: FakePlaceStore | None = None,
+) -> LazySurroundings:
+    return LazySurroundings(
+        lambda: deployment or b.a_deployment(),
+        lambda _alias: gitlab,
+        store or FakePlaceStore(),
+        bounds=BOUNDS,
+        clock=FakeClock(),
+    )
+
+
+def test_a_projects_place_and_chain_are_read_upwards_root_first() -> None:
+    gitlab = a_gitlab()
+
+    place, chain = NamespaceTree(gitlab, now=b.NOW).place(gitlab.projects[b.APP])
+
+    assert (place, chain) == (b.a_place(), b.a_chain())
+
+
+def test_a_user_namespace_is_its_own_root_and_no_group() -> None:
+    gitlab = a_gitlab(namespace_id=b.USER_NAMESPACE, kind="user")
+
+    place, chain = NamespaceTree(gitlab, now=b.NOW).place(gitlab.projects[b.APP])
+
+    assert place.root_id == b.USER_NAMESPACE
+    assert chain == b.a_chain((b.USER_NAMESPACE, "alice"), kind="user")
+    assert chain.groups == ()
+
+
+def test_a_group_is_asked_for_once() -> None:
+    gitlab = a_gitlab()
+    tree = NamespaceTree(gitlab, now=b.NOW)
+
+    tree.place(gitlab.projects[b.APP])
+    tree.place(gitlab.projects[b.APP])
+
+    assert gitlab.calls == [("group", b.SUB1), ("group", b.TOP)]
+
+
+def test_an_ancestor_that_is_not_shown_makes_the_chain_unknown() -> None:
+    gitlab = a_gitlab()
+    del gitlab.groups[b.TOP]
+
+    with pytest.raises(Unavailable):
+        NamespaceTree(gitlab, now=b.NOW).place(gitlab.projects[b.APP])
+
+
+def test_a_group_that_is_its_own_ancestor_is_no_endless_loop() -> None:
+    gitlab = a_gitlab()
+    gitlab.groups[b.TOP] = GitLabGroup(group_id=b.TOP, path="top", parent_id=b.SUB1)
+
+    with pytest.raises(Unavailable):
+        NamespaceTree(gitlab, now=b.NOW).place(gitlab.projects[b.APP])
+
+
+def test_what_is_fresh_is_not_asked_for() -> None:
+    gitlab = a_gitlab()
+    fetched_at = b.NOW - BOUNDS.chain_fresh
+
+    found = lazy(gitlab).surroundings(
+        b.a_job(), b.a_place(fetched_at=fetched_at), b.a_chain(fetched_at=fetched_at)
+    )
+
+    assert found == b.known_surroundings(fetched_at=fetched_at)
+    assert gitlab.calls == []
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        Surroundings(place=None, chain=None),
+        Surroundings(place=b.a_place(), chain=None),
+        Surroundings(place=None, chain=b.a_chain()),
+        b.known_surroundings(fetched_at=OLD),
+        Surroundings(place=b.a_place(), chain=b.a_chain(fetched_at=OLD)),
+        Surroundings(place=b.a_place(fetched_at=OLD), chain=b.a_chain()),
+    ],
+    ids=["nothing", "no chain", "no place", "old", "old chain", "old place"],
+)
+def test_what_is_unknown_or_old_is_asked_for_and_kept(stored: Surroundings) -> None:
+    store = FakePlaceStore()
+
+    found = lazy(a_gitlab(), store=store).surroundings(b.a_job(), stored.place, stored.chain)
+
+    assert found == b.known_surroundings()
+    assert store.places == {("main", b.APP): b.a_place()}
+    assert store.chains == {("main", b.SUB1): b.a_chain()}
+
+
+def test_a_stranger_spends_no_call() -> None:
+    gitlab = a_gitlab()
+    jobs = [b.a_job(project_path=f"stranger{i}/app", project_id=1000 + i) for i in range(50)]
+    jobs += [b.a_job(project_path="topless/app"), b.a_job(issuer="other")]
+
+    for job in jobs:
+        found = lazy(gitlab).surroundings(job, None, None)
+        assert found == Surroundings(place=None, chain=None)
+
+    assert gitlab.calls == []
+
+
+def test_a_known_root_is_known_whatever_its_case() -> None:
+    found = lazy(a_gitlab()).surroundings(b.a_job(project_path="TOP/sub1/app"), None, None)
+
+    assert found == b.known_surroundings()
+
+
+@pytest.mark.parametrize("method", ["project", "group"])
+def test_while_gitlab_is_away_what_was_stored_stays_as_old_as_it_is(method: str) -> None:
+    gitlab = a_gitlab()
+    gitlab.failing.add(method)
+
+    found = lazy(gitlab).surroundings(
+        b.a_job(), b.a_place(fetched_at=OLD), b.a_chain(fetched_at=OLD)
+    )
+
+    assert found == b.known_surroundings(fetched_at=OLD)
+
+
+def test_a_project_that_is_not_shown_stays_unknown() -> None:
+    gitlab = a_gitlab()
+    gitlab.projects.clear()
+
+    assert lazy(gitlab).surroundings(b.a_job(), None, None) == Surroundings(place=None, chain=None)
+
+
+def test_what_cannot_be_kept_is_not_believed() -> None:
+    store = FakePlaceStore(failing=True)
+
+    found = lazy(a_gitlab(), store=store).surroundings(b.a_job(), None, None)
+
+    assert found == Surroundings(place=None, chain=None)
+
+
+def test_a_project_that_moved_during_the_job_is_asked_for_once_and_not_at_each_request() -> None:
+    gitlab = a_gitlab(namespace_id=b.OTHER_ROOT)
+    places = lazy(gitlab)
+
+    moved = places.surroundings(b.a_job(), b.a_place(fetched_at=OLD), b.a_chain(fetched_at=OLD))
+    calls = len(gitlab.calls)
+    again = places.surroundings(b.a_job(), moved.place, b.a_chain(fetched_at=OLD))
+
+    assert moved.place is not None
+    assert moved.place.namespace_id == b.OTHER_ROOT
+    assert again.place == moved.place
+    assert len(gitlab.calls) == calls

@@ -1,0 +1,462 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobgate.core.errors import Conflict, Unavailable
+from jobgate.ports import GitLabGroup, GitLabProject, Subject
+from jobgate.usecases.reconcile import Reconcile
+from jobgate.usecases.refresh import Refresh
+
+from tests.support import builders as b
+from tests.support.fakes import FakeClock, FakeGitLab, FakeRefreshQueue, FakeRefreshStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from jobgate.core.agent import AgentSnapshot
+
+FILE = ".gitlab/agents/prod/config.yaml"
+APP_ENTRY = b"ci_access: {projects: [{id: top/sub1/app}]}"
+BROKEN = b"ci_access: ["
+APP, OTHER, CONFIG, GROUP = (
+    Subject("project", b.APP),
+    Subject("project", 101),
+    Subject("project", b.CONFIG_PROJECT),
+    Subject("group", b.TOP),
+)
+
+
+def a_project(project_id: int, path: str, namespace_id: int = b.SUB1) -> GitLabProject:
+    return GitLabProject(
+        project_id=project_id,
+        path=path,
+        default_branch="main",
+        namespace_id=namespace_id,
+        namespace_path=path.rpartition("/")[0],
+        namespace_kind="group",
+    )
+
+
+class Setting:
+    """A configuration project with the agent `prod`, registered; nothing is pushed yet."""
+
+    def __init__(self) -> None:
+        self.gitlab = FakeGitLab(
+            groups=[
+                GitLabGroup(group_id=b.TOP, path="top", parent_id=None),
+                GitLabGroup(group_id=b.SUB1, path="top/sub1", parent_id=b.TOP),
+                GitLabGroup(group_id=b.OTHER_ROOT, path="ext", parent_id=None),
+            ],
+            projects=[
+                a_project(b.CONFIG_PROJECT, "top/sub1/agents"),
+                a_project(b.APP, "top/sub1/app"),
+                a_project(101, "top/sub1/other"),
+            ],
+        )
+        self.store = FakeRefreshStore()
+        self.store.config_projects["main", b.CONFIG_PROJECT] = b.a_config_project_item()
+        self.store.clusters["main", b.PROD] = b.a_cluster()
+        self.records: list[str] = []
+        self.clock = FakeClock()
+
+    @property
+    def refresh(self) -> Refresh:
+        return Refresh(
+            gitlab_of=lambda _alias: self.gitlab,
+            store=self.store,
+            recorder=self.records.append,
+            clock=self.clock,
+        )
+
+    def push(self, content: bytes | None, **more: bytes) -> None:
+        """Push config.yaml (None: delete it) and refresh."""
+        files = {} if content is None else {FILE: content}
+        self.gitlab.push(b.CONFIG_PROJECT, files | more)
+        self.run()
+
+    def run(self) -> None:
+        self.store.writes.clear()
+        self.refresh.run("main", b.CONFIG_PROJECT)
+
+    @property
+    def snapshot(self) -> AgentSnapshot:
+        return self.store.snapshots["main", b.PROD]
+
+    @property
+    def indexed(self) -> set[Subject]:
+        return {subject for (_, subject), agents in self.store.index.items() if agents}
+
+    @property
+    def note(self) -> str | None:
+        return self.store.config_projects["main", b.CONFIG_PROJECT].last_error
+
+
+def pushed(content: bytes | None = APP_ENTRY) -> Setting:
+    setting = Setting()
+    setting.push(content)
+    return setting
+
+
+def unchanged(setting: Setting, *, after: Any) -> bool:
+    before = (setting.snapshot, setting.indexed)
+    after()
+    return (setting.snapshot, setting.indexed) == before
+
+
+def test_a_push_publishes_what_the_file_grants_at_that_commit() -> None:
+    setting = pushed()
+
+    head = setting.gitlab.head(b.CONFIG_PROJECT, "main")
+    assert setting.snapshot == b.an_agent(commit=head or "", projects={b.APP: b.an_entry()})
+    assert setting.indexed == {APP, CONFIG}
+
+
+def test_ids_are_added_before_the_snapshot_and_removed_after_it() -> None:
+    setting = pushed()
+
+    setting.push(b"ci_access: {projects: [{id: top/sub1/other}], groups: [{id: top}]}")
+
+    writes = setting.store.writes
+    published = writes.index("publish 501 v2")
+    # The subjects that stay are stamped anew, so that a slower refresh can't remove them.
+    assert set(writes[:published]) == {
+        "add project 101",
+        "add project 50",
+        "add group 1",
+    }
+    assert writes[published + 1 :] == ["remove project 100", "note good"]
+
+
+def test_a_conflict_publishes_and_removes_nothing_and_comes_again() -> None:
+    setting = pushed()
+    faster = b.an_agent(version=2, projects={b.APP: b.an_entry(namespace="faster")})
+    original = setting.gitlab.agent_files
+
+    def overtaken(project_id: int, commit: str) -> Mapping[str, str]:
+        setting.store.snapshots["main", b.PROD] = faster
+        return original(project_id, commit)
+
+    setting.gitlab.agent_files = overtaken  # type: ignore[method-assign]  # the overtaking itself
+
+    with pytest.raises(Conflict):
+        setting.push(b"ci_access: {projects: [{id: top/sub1/other}]}")
+
+    assert setting.snapshot == faster
+    assert APP in setting.indexed
+    assert not any(write.startswith("remove") for write in setting.store.writes)
+
+
+def test_a_broken_file_keeps_what_the_last_good_one_granted_and_shows_its_problems() -> None:
+    setting = pushed()
+    good = setting.snapshot
+
+    setting.push(BROKEN)
+
+    assert (setting.snapshot.projects, setting.snapshot.commit) == (good.projects, good.commit)
+    assert setting.snapshot.valid
+    assert [problem.code for problem in setting.snapshot.problems] == ["yaml_syntax"]
+    assert APP in setting.indexed
+
+
+def test_a_mended_file_shows_no_problems_any_more() -> None:
+    setting = pushed()
+    setting.push(BROKEN)
+
+    setting.push(APP_ENTRY)
+
+    assert setting.snapshot.problems == ()
+
+
+def test_a_file_that_was_never_valid_grants_nothing() -> None:
+    setting = pushed(BROKEN)
+
+    assert not setting.snapshot.valid
+    assert dict(setting.snapshot.projects) == {}
+
+
+def test_a_deleted_file_is_an_empty_one() -> None:
+    setting = pushed()
+
+    setting.push(None, **{"README.md": b""})
+
+    assert setting.snapshot.valid
+    assert dict(setting.snapshot.projects) == {}
+    assert setting.indexed == {CONFIG}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".gitlab/agents/prod/config.yml",
+        ".gitlab/agents/prod/Config.yaml",
+        ".gitlab/agents/Prod/config.yaml",
+        ".gitlab/agents/prod/sub/config.yaml",
+        "agents/prod/config.yaml",
+    ],
+)
+def test_only_the_agents_own_config_yaml_counts(path: str) -> None:
+    setting = Setting()
+    setting.gitlab.push(b.CONFIG_PROJECT, {path: APP_ENTRY})
+
+    setting.run()
+
+    assert dict(setting.snapshot.projects) == {}
+
+
+def test_the_file_of_an_agent_that_is_not_registered_has_no_effect() -> None:
+    setting = Setting()
+
+    setting.push(None, **{".gitlab/agents/stranger/config.yaml": APP_ENTRY})
+
+    assert list(setting.store.snapshots) == [("main", b.PROD)]
+    assert setting.indexed == {CONFIG}
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [None, b.a_cluster(config_project_id=51), b.a_cluster(name="production")],
+    ids=["none", "project", "name"],
+)
+def test_an_agent_whose_connection_disagrees_is_not_published(cluster: Any) -> None:
+    setting = Setting()
+    if cluster is None:
+        del setting.store.clusters["main", b.PROD]
+    else:
+        setting.store.clusters["main", b.PROD] = cluster
+
+    setting.push(APP_ENTRY)
+
+    assert setting.store.snapshots == {}
+    assert setting.indexed == set()
+
+
+def test_a_project_that_is_no_configuration_project_is_not_even_asked_about() -> None:
+    setting = Setting()
+
+    setting.refresh.run("main", 999)
+
+    assert setting.gitlab.calls == []
+
+
+def test_an_unchanged_head_writes_nothing() -> None:
+    setting = pushed()
+
+    setting.run()
+
+    assert setting.store.writes == []
+
+
+def test_a_commit_elsewhere_in_the_repository_is_only_noted() -> None:
+    setting = pushed()
+
+    setting.push(APP_ENTRY, **{"README.md": b"new"})
+
+    assert setting.store.writes == ["note good"]
+
+
+def test_a_target_that_moved_away_is_found_at_an_unchanged_head() -> None:
+    setting = pushed()
+    del setting.gitlab.projects[b.APP]
+
+    setting.run()
+
+    assert dict(setting.snapshot.projects) == {}
+    assert [problem.code for problem in setting.snapshot.problems] == ["not_found"]
+
+
+def test_a_configuration_project_that_moved_is_found_at_an_unchanged_head() -> None:
+    setting = pushed()
+    setting.gitlab.projects[b.CONFIG_PROJECT] = a_project(
+        b.CONFIG_PROJECT, "ext/agents", b.OTHER_ROOT
+    )
+
+    setting.run()
+
+    assert setting.snapshot.config_project.root_id == b.OTHER_ROOT
+    assert setting.snapshot.context == "ext/agents:prod"
+
+
+def test_a_broken_file_of_a_project_that_moved_is_judged_by_its_new_scope() -> None:
+    setting = pushed()
+    setting.gitlab.projects[b.CONFIG_PROJECT] = a_project(
+        b.CONFIG_PROJECT, "ext/agents", b.OTHER_ROOT
+    )
+
+    setting.push(BROKEN)
+
+    assert setting.snapshot.config_project.root_id == b.OTHER_ROOT
+
+
+@pytest.mark.parametrize("method", ["project", "group", "head", "agent_files", "raw_file"])
+def test_a_fault_of_gitlabs_changes_no_access_and_is_noted(method: str) -> None:
+    setting = pushed()
+    setting.gitlab.push(b.CONFIG_PROJECT, {FILE: b"ci_access: {groups: [{id: top}]}"})
+    setting.gitlab.failing.add(method)
+
+    def run() -> None:
+        with pytest.raises(Unavailable):
+            setting.run()
+
+    assert unchanged(setting, after=run)
+    assert setting.note == f"GitLab answered 500 to {method}"
+
+
+def test_a_fault_in_the_middle_of_resolving_changes_no_access() -> None:
+    setting = pushed()
+    del setting.gitlab.groups[b.TOP]
+
+    def push() -> None:
+        with pytest.raises(Unavailable):
+            setting.push(b"ci_access: {groups: [{id: top/sub1}]}")
+
+    assert unchanged(setting, after=push)
+
+
+def test_a_configuration_project_that_is_not_found_changes_no_access() -> None:
+    setting = pushed()
+    del setting.gitlab.projects[b.CONFIG_PROJECT]
+
+    def run() -> None:
+        with pytest.raises(Unavailable):
+            setting.run()
+
+    assert unchanged(setting, after=run)
+
+
+def test_an_empty_repository_changes_no_access_and_is_noted() -> None:
+    setting = pushed()
+    del setting.gitlab.files[b.CONFIG_PROJECT]
+
+    assert unchanged(setting, after=setting.run)
+    assert setting.note == "the repository is empty"
+
+
+def test_a_file_that_is_listed_and_then_not_found_is_a_fault_and_not_deleted() -> None:
+    setting = pushed()
+    setting.gitlab.hidden_files.add(FILE)
+
+    def run() -> None:
+        with pytest.raises(Unavailable):
+            setting.run()
+
+    assert unchanged(setting, after=run)
+
+
+def test_a_good_refresh_clears_the_note_of_a_bad_one() -> None:
+    setting = pushed()
+    setting.gitlab.failing.add("head")
+    with pytest.raises(Unavailable):
+        setting.run()
+    setting.gitlab.failing.clear()
+
+    setting.run()
+
+    assert setting.note is None
+
+
+def test_the_stored_version_is_read_before_gitlab_is_asked() -> None:
+    setting = pushed()
+    reads: list[str] = []
+    original = setting.store.snapshot
+
+    def noticed(issuer: str, agent_id: int) -> AgentSnapshot | None:
+        reads.append(f"after {len(setting.gitlab.calls)} calls")
+        return original(issuer, agent_id)
+
+    setting.store.snapshot = noticed  # type: ignore[method-assign]  # to see when it is read
+    setting.gitlab.calls.clear()
+
+    setting.run()
+
+    assert reads == ["after 0 calls"]
+
+
+def test_a_path_is_asked_for_once_whatever_its_case_and_how_often_it_stands() -> None:
+    setting = Setting()
+    entries = ", ".join(f"{{id: {path}}}" for path in ["top/sub1/app", "TOP/sub1/APP"] * 50)
+    setting.push(f"ci_access: {{projects: [{entries}]}}".encode())
+
+    asked = [argument for method, argument in setting.gitlab.calls if method == "project"]
+
+    assert asked == [b.CONFIG_PROJECT, "top/sub1/app"]
+
+
+def test_each_agent_of_a_project_is_published_from_its_own_file() -> None:
+    setting = Setting()
+    agents = {b.PROD: "prod", b.STAGING: "staging"}
+    setting.store.config_projects["main", b.CONFIG_PROJECT] = b.a_config_project_item(agents)
+    setting.store.clusters["main", b.STAGING] = b.a_cluster(b.STAGING, name="staging")
+
+    setting.push(
+        BROKEN, **{".gitlab/agents/staging/config.yaml": b"ci_access: {groups: [{id: top}]}"}
+    )
+
+    assert not setting.store.snapshots["main", b.PROD].valid
+    assert set(setting.store.snapshots["main", b.STAGING].groups) == {b.TOP}
+
+
+def test_a_refresh_is_recorded_with_its_problems_and_no_content_of_the_file() -> None:
+    setting = pushed(b"ci_access: {projects: [{id: top/canary}]}")
+
+    (line,) = setting.records
+    record = json.loads(line)
+    assert (record["type"], record["outcome"], record["version"]) == ("refresh", "allowed", 1)
+    assert record["problems"] == [f"{FILE}:1 not_found"]
+    assert "canary" not in line
+
+
+def test_a_file_that_was_never_valid_is_recorded_as_refused() -> None:
+    assert json.loads(pushed(BROKEN).records[0])["outcome"] == "refused"
+
+
+def test_the_known_root_is_kept_for_lazy_look_ups() -> None:
+    setting = Setting()
+    setting.gitlab.groups[b.TOP] = GitLabGroup(group_id=b.TOP, path="Top", parent_id=None)
+
+    setting.push(APP_ENTRY)
+
+    item = setting.store.config_projects["main", b.CONFIG_PROJECT]
+    assert item.root_path == "top"
+
+
+def test_reconcile_queues_every_configuration_project_without_a_key() -> None:
+    store, queue = FakeRefreshStore(), FakeRefreshQueue()
+    for issuer, project_id in (("main", 50), ("main", 60), ("other", 50)):
+        store.config_projects[issuer, project_id] = b.a_config_project_item(
+            issuer=issuer, project_id=project_id
+        )
+
+    count = Reconcile(projects=store, queue=queue).run()
+
+    assert count == 3
+    assert queue.refreshes == [("main", 50, None), ("main", 60, None), ("other", 50, None)]
+
+
+NARROW = b"ci_access: {projects: [{id: top/sub1/other}]}"
+WIDE = b"ci_access: {projects: [{id: top/sub1/other}, {id: top/sub1/app}], groups: [{id: top}]}"
+
+
+@pytest.mark.parametrize(("slow", "fast"), [(NARROW, WIDE), (WIDE, NARROW)])
+def test_the_index_is_a_superset_however_a_slow_and_a_fast_refresh_interleave(
+    slow: bytes, fast: bytes
+) -> None:
+    setting = pushed()
+    original = setting.store.remove_from_index
+    overtaken: list[bool] = []
+
+    def late(subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+        if not overtaken:
+            overtaken.append(True)
+            setting.push(fast)
+        original(subjects, snapshot)
+
+    setting.store.remove_from_index = late  # type: ignore[method-assign]  # the overtaking itself
+    setting.push(slow)
+
+    named = {Subject("project", i) for i in setting.snapshot.projects}
+    named |= {Subject("group", i) for i in setting.snapshot.groups}
+    assert overtaken == [True]
+    assert setting.snapshot.version == 3
+    assert named <= setting.indexed
