@@ -1,8 +1,28 @@
-"""What every test shares: how Hypothesis looks for counterexamples."""
+"""What every test shares: how Hypothesis looks for counterexamples, and one running stack."""
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from local.installation import (
+    AGENTS,
+    PRODUCTION_FILE,
+    STAGING_FILE,
+    WEB,
+    Installation,
+    production_config,
+    staging_config,
+)
+from local.job import FETCH, JobShell, push
+from local.kubernetes.progress import TerminalProgress
+from local.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Derandomized, so that a failure on one machine is a failure on every machine.
 settings.register_profile(
@@ -14,3 +34,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("gate")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, started with the first test that asks for it."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack.start(folder, progress=TerminalProgress(sys.stderr)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def installation(stack: Stack) -> Installation:
+    """The product installed on it as `make local` does, once its configuration counts."""
+    installed = Installation.create(stack, namespace="shop", tell=lambda _command, _output: None)
+    installed.grant()
+    files = {PRODUCTION_FILE: production_config(), STAGING_FILE: staging_config("shop")}
+    push(stack, AGENTS, files, "Allow the shop, ops and audit")
+    JobShell.start(stack, WEB).until(FETCH, lambda result: result.code == 0)
+    return installed

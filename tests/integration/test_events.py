@@ -1,0 +1,232 @@
+"""Every event of `events/` through its built function, behind AWS's own emulator of Lambda."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import re
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import boto3
+import pytest
+
+from local.emulator import InterfaceEmulator
+from local.gateway.api import API, read_api
+from local.gateway.event import Identifiers, build_event
+from local.gateway.request import Request, Target
+from local.gateway.routing import match
+from local.installation import AGENTS, Installation
+from local.invoke import EVENTS, ROOT, Surroundings, filled
+from local.process import wait_until
+from local.sam_template import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local.stack import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an event gives: `says` matches the body, or else the whole answer; `logs` the log."""
+
+    status: int | None
+    says: str
+    logs: str = ""
+
+
+def refused(status: int, reason: str) -> Expected:
+    return Expected(status, f"reason {reason}, decision ", f'"reason":"{reason}"')
+
+
+EXPECTED = {
+    "token_exchange/token": Expected(200, r'"access_token": "eyJ', '"outcome":"allowed"'),
+    "token_exchange/token_malformed": Expected(400, r'"reason": "token_invalid"'),
+    "token_exchange/token_wrong_grant_type": Expected(400, "grant_type must be urn:ietf"),
+    "token_exchange/kubeconfig": Expected(200, r'"current-context": "acme/agents:production"'),
+    "token_exchange/kubeconfig_by_form": Expected(200, r'"name": "acme/agents:production"'),
+    "token_exchange/kubeconfig_without_bearer": Expected(400, "Authorization: Bearer"),
+    "token_exchange/kubeconfig_malformed_bearer": Expected(401, r'"reason": "token_invalid"'),
+    "token_exchange/jwks": Expected(200, r'"crv": "P-256"'),
+    "token_exchange/discovery": Expected(200, r'"jwks_uri": "https://127\.0\.0\.1:'),
+    "token_exchange/unknown_path": Expected(404, "There is nothing here"),
+    "gitlab_webhook/push": Expected(202, r"\{\}", "is to be refreshed"),
+    "gitlab_webhook/push_to_another_branch": Expected(202, r"\{\}", "ignored: a push to another"),
+    "gitlab_webhook/job_success": Expected(202, r"\{\}", "job 4200000090 is success"),
+    "gitlab_webhook/wrong_secret": Expected(401, "invalid_token", "no known webhook sent this"),
+    "gitlab_webhook/unknown_alias": Expected(401, "invalid_token", "no known webhook sent this"),
+    "gitlab_webhook/not_json": Expected(400, "The body isn't JSON"),
+    "config_refresh/refresh": Expected(None, r'^\{"batchItemFailures": \[\]\}$'),
+    "config_refresh/refresh_of_an_unknown_project": Expected(
+        None, r'^\{"batchItemFailures": \[\]\}$'
+    ),
+    "config_refresh/job_end": Expected(None, r'^\{"batchItemFailures": \[\]\}$'),
+    "config_refresh/unreadable_message": Expected(
+        None, r'"batchItemFailures": \[\{"itemIdentifier": ', "a message of another form"
+    ),
+    "reconcile/schedule": Expected(None, r'^\{"queued": [1-9]'),
+    "relay/pods": Expected(200, r'"kind":"Table"', '"outcome":"allowed"'),
+    "relay/pods_without_token": refused(401, "token_invalid"),
+    "relay/pods_malformed_token": refused(401, "token_invalid"),
+    "relay/pods_of_another_namespace": Expected(403, r'pods is forbidden: User \\"gitlab:ci_job:'),
+    "relay/api_discovery": Expected(200, '"kind":"APIVersions"'),
+    "relay/api_discovery_without_token": refused(403, "token_invalid"),
+    "relay/root": Expected(403, r'cannot get path \\"/\\"'),
+    "relay/access_review": Expected(201, '"allowed":true'),
+    "relay/exec": refused(501, "unsupported"),
+    "relay/client_impersonation": refused(400, "client_impersonation"),
+    "relay/dot_segments": refused(400, "unsupported"),
+}
+
+
+def cases() -> set[str]:
+    return {str(file.relative_to(EVENTS).with_suffix("")) for file in EVENTS.glob("*/*.json")}
+
+
+def event_of(case: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((EVENTS / f"{case}.json").read_text())
+    return event
+
+
+PROXY_CASES = sorted(case for case in cases() if "httpMethod" in event_of(case))
+
+
+@pytest.fixture(scope="module")
+def emulator_of(
+    stack: Stack, installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], InterfaceEmulator]]:
+    """The emulator of a function by name, started when it is first asked for."""
+    surroundings = Surroundings.of(stack)
+    functions = surroundings.functions(stack.aws.build_folder)
+    runtime = surroundings.runtime(stack.aws.python)
+    logs = tmp_path_factory.mktemp("emulators")
+    started: dict[str, InterfaceEmulator] = {}
+    with ExitStack() as stops:
+
+        def emulator(name: str) -> InterfaceEmulator:
+            if name not in started:
+                started[name] = InterfaceEmulator.start(
+                    functions[name], runtime, logs / f"{name}.log"
+                )
+                stops.callback(started[name].stop)
+            return started[name]
+
+        yield emulator
+
+
+def test_each_event_is_expected_to_give_something_and_nothing_else_is() -> None:
+    assert cases() == EXPECTED.keys()
+
+
+def test_each_function_has_events() -> None:
+    functions = {file.parent.name for file in (ROOT / "functions").glob("*/app.py")}
+    assert {case.partition("/")[0] for case in cases()} == functions
+
+
+@pytest.fixture(scope="module")
+def api() -> API:
+    return read_api(translate(ROOT / "template.yaml", {}))
+
+
+@pytest.mark.parametrize("case", PROXY_CASES)
+def test_proxy_event_is_what_the_gateway_makes_of_its_request(case: str, api: API) -> None:
+    event = event_of(case)
+    # Behind a custom domain the path isn't one of the API's own, the resource is.
+    found = match(api, event["httpMethod"], event["path"]) or match(
+        api, event["httpMethod"], event["resource"]
+    )
+    assert found is not None
+
+    rebuilt = build_event(
+        request_of(event),
+        found,
+        body=base64.b64decode(event["body"] or ""),
+        binary_media_types=api.binary_media_types,
+        identifiers=Identifiers(
+            event["requestContext"]["requestId"],
+            event["requestContext"]["extendedRequestId"],
+            event["headers"]["X-Amzn-Trace-Id"],
+        ),
+        now=dt.datetime.fromtimestamp(event["requestContext"]["requestTimeEpoch"] / 1000, dt.UTC),
+    )
+
+    kept = ("accountId", "apiId", "deploymentId", "path", "resourceId")
+    rebuilt["requestContext"] |= {name: event["requestContext"][name] for name in kept}
+    assert rebuilt == event
+    assert found.route.function == case.partition("/")[0].title().replace("_", "") + "Function"
+
+
+def request_of(event: dict[str, Any]) -> Request:
+    """The request that a proxy event was made of."""
+    context = event["requestContext"]
+    headers = tuple(
+        (name, value)
+        for name, values in event["multiValueHeaders"].items()
+        for value in values
+        if name != "X-Forwarded-For"
+    )
+    query = urlencode(event["multiValueQueryStringParameters"] or {}, doseq=True)
+    target = Target(context["stage"], event["path"], query)
+    source = context["identity"]["sourceIp"]
+    return Request(event["httpMethod"], target, headers, source, context["protocol"])
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+@pytest.mark.parametrize("case", sorted(EXPECTED))
+def test_event_gives_what_its_case_says(
+    case: str, stack: Stack, emulator_of: Callable[[str], InterfaceEmulator]
+) -> None:
+    expected = EXPECTED[case]
+    emulator = emulator_of(case.partition("/")[0])
+    logged = emulator.child.log.stat().st_size
+    event = filled((EVENTS / f"{case}.json").read_text(), Surroundings.of(stack))
+
+    answer = emulator.invoke(event)
+
+    if expected.status is None:
+        text = json.dumps(answer)
+    else:
+        text = answer["body"]
+        assert answer["statusCode"] == expected.status, text
+    assert re.search(expected.says, text), text
+
+    def is_logged() -> bool:
+        return expected.logs in emulator.child.log.read_bytes()[logged:].decode(errors="replace")
+
+    wait_until(is_logged, children=[emulator.child], what=f"{expected.logs!r} in the log")
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+def test_refresh_event_makes_config_refresh_read_the_project_from_gitlab(
+    stack: Stack, installation: Installation, emulator_of: Callable[[str], InterfaceEmulator]
+) -> None:
+    read = f"GET /api/v4/projects/{installation.projects[AGENTS]}($|[?/])"
+    before = len(stack.gitlab.control.requests(read))
+    event = (EVENTS / "config_refresh/refresh.json").read_text()
+
+    emulator_of("config_refresh").invoke(filled(event, Surroundings.of(stack)))
+
+    assert len(stack.gitlab.control.requests(read)) > before
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+def test_job_end_event_stores_that_the_job_has_ended(
+    stack: Stack, emulator_of: Callable[[str], InterfaceEmulator]
+) -> None:
+    event = event_of("config_refresh/job_end")
+    given = json.loads(event["Records"][0]["body"])["job"]
+
+    emulator_of("config_refresh").invoke(json.dumps(event).encode())
+
+    dynamodb = boto3.client("dynamodb", **stack.aws.client_options)
+    key = {"pk": {"S": f"JOB#{given['issuer']}#{given['job_id']}"}, "sk": {"S": "STATE"}}
+    stored = dynamodb.get_item(TableName=stack.aws.outputs["TableName"], Key=key)
+    assert stored["Item"]["status"] == {"S": "success"}
