@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from local.installation import (
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 _FOLDER = ROOT / ".local" / "stack"
 _ENDPOINTS = ROOT / ".local" / "endpoints.json"
 _NAMESPACE = "shop"
-_CHECK_SECONDS = 0.5
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     shutil.rmtree(_FOLDER, ignore_errors=True)
     progress = TerminalProgress(sys.stdout)
     try:
-        with Stack.start(_FOLDER, progress=progress, port=options.port) as stack:
+        with (
+            Stack.start(_FOLDER, progress=progress, port=options.port) as stack,
+            stack.watched(),
+        ):
             progress.say("Installing: the issuer, the webhook, two agents, their files.")
             installation = Installation.create(
                 stack, namespace=_NAMESPACE, tell=lambda command, _: progress.say(f"  {command}")
@@ -59,8 +60,7 @@ def main(arguments: Sequence[str]) -> int:
             _ENDPOINTS.write_text(json.dumps(_endpoints(stack), indent=2) + "\n")
             print(_how_to_play(stack))
             while True:
-                stack.check()
-                time.sleep(_CHECK_SECONDS)
+                signal.pause()
     except KeyboardInterrupt:
         print("\nEverything was ended.")
         return 0

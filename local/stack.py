@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -34,12 +36,13 @@ from local.process import ChildFailedError
 from local.sam_template import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from local.kubernetes.progress import Progress
     from local.process import Child
 
 ROOT = Path(__file__).parent.parent
+_WATCH_SECONDS = 0.5
 
 EXPECTED_ERRORS = (
     BinariesUnavailableError,
@@ -127,6 +130,39 @@ class Stack:
         """Raise ChildFailedError if a part has ended."""
         for child in self.children:
             child.check()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """While the block runs, a part that ends raises ChildFailedError in it, whatever it does.
+
+        For the main thread only, as it works by a signal (SIGUSR1).
+        """
+        done = threading.Event()
+        failures: list[ChildFailedError] = []
+        main = threading.get_ident()
+
+        def watch() -> None:
+            while not done.wait(_WATCH_SECONDS):
+                try:
+                    self.check()
+                except ChildFailedError as error:
+                    failures.append(error)
+                    # To the main thread, since only its own signal ends what it waits for.
+                    signal.pthread_kill(main, signal.SIGUSR1)
+                    return
+
+        def fail(_number: int, _frame: object) -> None:
+            raise failures[0]
+
+        before = signal.signal(signal.SIGUSR1, fail)
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            signal.signal(signal.SIGUSR1, before)
 
     def stop(self) -> None:
         """End everything, last started first; logs stay."""

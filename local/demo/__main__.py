@@ -56,7 +56,8 @@ def _run(folder: Path, kubeconfig: Path | None, port: int, namespace: str) -> in
         narrator.says(f"Everything runs, after {time.monotonic() - began:.0f} s.")
         story = Story(stack, narrator, namespace)
         try:
-            done = _tell(story)
+            with stack.watched():
+                done = _tell(story)
         finally:
             if kubeconfig is not None and story.installation is not None:
                 narrator.says(f"Removing the namespace {namespace} and all that goes with it.")
@@ -77,7 +78,7 @@ def _tell(story: Story) -> int:
             step(story)
             done += 1
         except (StepFailedError, *EXPECTED_ERRORS) as error:
-            story.stack.check()
+            story.stack.check()  # a part that has ended is the cause, not what came of it
             story.narrator.failed(str(error))
             if story.installation is None:
                 break

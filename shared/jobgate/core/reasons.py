@@ -103,7 +103,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Use access_as: ci_job in config.yaml, or register the agent with --agent-credential-file.",
     ),
     Reason.CLIENT_IMPERSONATION: Explanation(
-        "Jobgate sets the identity; the request asked for another one.",
+        "The configuration decides as whom a request runs; this one asked for somebody else.",
         "Leave out --as, --as-group, --as-uid and --as-user-extra.",
     ),
     Reason.RESERVED_IDENTITY: Explanation(
