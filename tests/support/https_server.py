@@ -155,6 +155,7 @@ class _Listener(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _HANG_SECONDS
+    disable_nagle_algorithm = True  # head and body are two writes
     server: _Listener
 
     def do_GET(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -18,6 +19,9 @@ _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents
 _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it shows
 _AGENTS_FOLDER = ".gitlab/agents"
+# GitLab, "Rules for naming": no segment is empty, and none is "." or "..".
+_FULL_PATH = re.compile(r"(?!\.{1,2}(/|$))[\w.][\w.-]*(/(?!\.{1,2}(/|$))[\w.][\w.-]*)*", re.ASCII)
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class GitLabAPI(GitLab):
@@ -28,11 +32,15 @@ class GitLabAPI(GitLab):
     """
 
     def __init__(self, client: HTTPSClient, token: str, *, seconds: float) -> None:
+        if not _TOKEN.fullmatch(token):
+            raise Unavailable("what is stored as GitLab's token can't be one")
         self._client = client
         self._token = token
         self._deadline = time.monotonic() + seconds
 
     def project(self, ref: int | str) -> GitLabProject | None:
+        if not _may_exist(ref):
+            return None
         body = self._object(f"/projects/{_segment(ref)}", may_redirect=True)
         if body is None:
             return None
@@ -41,7 +49,7 @@ class GitLabAPI(GitLab):
             project = GitLabProject(
                 project_id=_int(body["id"]),
                 path=_str(body["path_with_namespace"]),
-                default_branch=body["default_branch"] or None,
+                default_branch=_str(body["default_branch"]) if body["default_branch"] else None,
                 namespace_id=_int(namespace["id"]),
                 namespace_path=_str(namespace["full_path"]),
                 namespace_kind=_str(namespace["kind"]),
@@ -51,6 +59,8 @@ class GitLabAPI(GitLab):
         return project if _is(ref, project.project_id, project.path) else None
 
     def group(self, ref: int | str) -> GitLabGroup | None:
+        if not _may_exist(ref):
+            return None
         body = self._object(f"/groups/{_segment(ref)}?with_projects=false", may_redirect=True)
         if body is None:
             return None
@@ -98,8 +108,10 @@ class GitLabAPI(GitLab):
 
     def _object(self, target: str, *, may_redirect: bool = False) -> dict[str, Any] | None:
         answer = self._get(target, max_bytes=_JSON_MAX_BYTES, may_redirect=may_redirect)
-        body = None if answer is None else answer.json()
-        if body is not None and not isinstance(body, dict):
+        if answer is None:
+            return None
+        body = answer.json()
+        if not isinstance(body, dict):
             raise Unavailable("an answer of GitLab's that isn't an object")
         return body
 
@@ -135,6 +147,11 @@ class GitLabAPI(GitLab):
 
 def _segment(ref: int | str) -> str:
     return quote(str(ref), safe="")
+
+
+def _may_exist(ref: int | str) -> bool:
+    """Whether GitLab can be asked: what no path can be would be another request, or a 400."""
+    return isinstance(ref, int) or _FULL_PATH.fullmatch(ref) is not None
 
 
 def _is(ref: int | str, found_id: int, found_path: str) -> bool:

@@ -115,6 +115,8 @@ class HTTPSClient:
         cut = len(body) > max_bytes
         if not cut and response.length:
             raise http.client.IncompleteRead(bytes(body))
+        # A read to the very end doesn't do so by itself, and the next request would be refused.
+        response.close()
         if cut or response.will_close:
             self.close()
         names = {name.lower(): value for name, value in response.getheaders()}

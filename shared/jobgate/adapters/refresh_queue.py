@@ -50,7 +50,7 @@ def message_of(body: str) -> RefreshMessage | JobMessage:
 
 
 class SQSRefreshQueue(RefreshQueue):
-    """A FIFO queue; a message's group is its project (or job), so projects don't wait for others."""
+    """A FIFO queue; a message's group is its project (or job), so that none waits for others."""
 
     def __init__(self, call: AWSCall, url: str) -> None:
         self._call = call

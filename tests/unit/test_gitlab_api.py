@@ -1,0 +1,458 @@
+"""GitLab's REST API as it answers, well and badly, from a real HTTPS server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobgate.adapters.gitlab_api import GitLabAPI
+from jobgate.adapters.https import HTTPSClient
+from jobgate.core.errors import Unavailable
+from jobgate.ports import GitLabGroup, GitLabProject
+
+from local.certificates import CertificateAuthority
+from tests.support.https_server import HTTPSServer, https_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+API = "/api/v4"
+TOKEN = "glpat-canary"
+TREE = f"{API}/projects/50/repository/tree"
+RAW = f"{API}/projects/50/repository/files/.gitlab%2Fagents%2Fprod%2Fconfig.yaml/raw"
+BRANCH = f"{API}/projects/50/repository/branches/main"
+FILE = ".gitlab/agents/prod/config.yaml"
+PROJECT = {
+    "id": 100,
+    "path_with_namespace": "top/sub1/app",
+    "default_branch": "main",
+    "namespace": {"id": 2, "kind": "group", "full_path": "top/sub1", "parent_id": 1},
+}
+GROUP = {"id": 2, "full_path": "top/sub1", "parent_id": 1}
+THE_PROJECT = GitLabProject(
+    project_id=100,
+    path="top/sub1/app",
+    default_branch="main",
+    namespace_id=2,
+    namespace_path="top/sub1",
+    namespace_kind="group",
+)
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HTTPSServer]:
+    folder = tmp_path_factory.mktemp("gitlab")
+    authority = CertificateAuthority.create(folder)
+    with https_server(authority.issue("gitlab", folder), authority.certificate) as server:
+        yield server
+
+
+@pytest.fixture
+def server(listening: HTTPSServer) -> HTTPSServer:
+    listening.asked.clear()
+    listening._answers.clear()
+    return listening
+
+
+@pytest.fixture
+def client(server: HTTPSServer) -> Iterator[HTTPSClient]:
+    client = HTTPSClient(f"{server.url}{API}", server.ca)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def gitlab(client: HTTPSClient) -> GitLabAPI:
+    return GitLabAPI(client, TOKEN, seconds=10)
+
+
+def test_a_project_is_read_by_id_and_by_path(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    server.answer(f"{API}/projects/100", PROJECT)
+    server.answer(f"{API}/projects/top%2Fsub1%2Fapp", PROJECT)
+
+    assert gitlab.project(100) == THE_PROJECT
+    assert gitlab.project("top/sub1/app") == THE_PROJECT
+
+
+def test_a_path_is_the_same_whatever_its_case(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    server.answer(f"{API}/projects/TOP%2Fsub1%2FApp", PROJECT)
+
+    assert gitlab.project("TOP/sub1/App") == THE_PROJECT
+
+
+def test_the_token_goes_out_in_its_header_alone(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    server.answer(f"{API}/projects/100", PROJECT)
+
+    gitlab.project(100)
+
+    (asked,) = server.asked
+    assert asked.headers["private-token"] == TOKEN
+    assert TOKEN not in asked.target
+    assert "authorization" not in asked.headers
+
+
+def test_an_empty_repository_has_no_default_branch(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    server.answer(f"{API}/projects/100", {**PROJECT, "default_branch": None})
+
+    project = gitlab.project(100)
+
+    assert project is not None
+    assert project.default_branch is None
+
+
+def test_a_group_is_read_with_its_parent(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    server.answer(f"{API}/groups/2", GROUP)
+    server.answer(f"{API}/groups/top", {"id": 1, "full_path": "top", "parent_id": None})
+
+    assert gitlab.group(2) == GitLabGroup(group_id=2, path="top/sub1", parent_id=1)
+    assert gitlab.group("top") == GitLabGroup(group_id=1, path="top", parent_id=None)
+
+
+def test_what_is_not_there_is_none(gitlab: GitLabAPI) -> None:
+    assert gitlab.project("top/gone") is None
+    assert gitlab.group(7) is None
+    assert gitlab.head(50, "main") is None
+    assert dict(gitlab.agent_files(50, "abc")) == {}
+    assert gitlab.raw_file(50, FILE, "abc") is None
+
+
+def test_a_path_that_was_renamed_away_is_not_found(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    moved = {"Location": f"{server.url}{API}/projects/100"}
+    server.answer(f"{API}/projects/top%2Fold", b"", status=301, headers=moved)
+    server.answer(f"{API}/groups/old", b"", status=302, headers=moved)
+
+    assert gitlab.project("top/old") is None
+    assert gitlab.group("old") is None
+    assert server.count(f"{API}/projects/100") == 0
+
+
+@pytest.mark.parametrize("read", ["head", "files", "raw"])
+def test_a_redirect_of_anything_else_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str
+) -> None:
+    for path in (BRANCH, TREE, RAW):
+        server.answer(path, b"", status=302, headers={"Location": server.url})
+
+    with pytest.raises(Unavailable):
+        READS[read](gitlab)
+
+
+def test_a_path_of_digits_is_never_the_id_of_another(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    # GitLab reads /groups/2024 and /projects/100 as ids, whatever was meant.
+    server.answer(f"{API}/groups/2024", {"id": 2024, "full_path": "victim", "parent_id": None})
+    server.answer(f"{API}/projects/100", PROJECT)
+
+    assert gitlab.group("2024") is None
+    assert gitlab.project("100") is None
+
+
+def test_a_group_whose_path_is_digits_is_found_where_gitlab_finds_it(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    server.answer(f"{API}/groups/2024", {"id": 7, "full_path": "2024", "parent_id": None})
+
+    assert gitlab.group("2024") == GitLabGroup(group_id=7, path="2024", parent_id=None)
+    assert gitlab.group(2024) is None
+
+
+def test_another_project_than_was_asked_for_is_not_found(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    server.answer(f"{API}/projects/top%2Fold", PROJECT)
+    server.answer(f"{API}/projects/99", PROJECT)
+
+    assert gitlab.project("top/old") is None
+    assert gitlab.project(99) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "top/", "/top", "top//app", ".", "..", "top/..", "../top", "top/./app", "top app",
+     "top/app?x=1", "top/app#x", "top%2Fapp", "top/äpp", "top/a\x00b", "top/a\nb", "-top/app",
+     "top/app\n", " top/app"],
+)  # fmt: skip
+def test_what_no_path_can_be_is_not_found_without_asking(
+    server: HTTPSServer, gitlab: GitLabAPI, path: str
+) -> None:
+    assert gitlab.project(path) is None
+    assert gitlab.group(path) is None
+    assert server.asked == []
+
+
+def test_unusual_names_that_gitlab_allows_are_asked_for(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    for path in ("_top/.app", "top.x/a-b_c", "9/...a"):
+        gitlab.project(path)
+
+    assert len(server.asked) == 3
+
+
+def test_the_head_of_a_branch_with_any_name_is_read(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    branch = f"{API}/projects/50/repository/branches/release%2F1%20%23"
+    server.answer(branch, {"name": "release/1 #", "commit": {"id": "2" * 40}})
+
+    assert gitlab.head(50, "release/1 #") == "2" * 40
+
+
+def test_every_page_of_the_tree_is_read(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    for page in range(1, 4):
+        link = f'<{server.url}{TREE}?page_token=p{page + 1}&ref=abc>; rel="next"'
+        first = f'<{server.url}{TREE}?page_token=p1>; rel="first"'
+        entries = [
+            {"id": f"blob{page}", "type": "blob", "path": f".gitlab/agents/a{page}/config.yaml"},
+            {"id": f"tree{page}", "type": "tree", "path": f".gitlab/agents/a{page}"},
+        ]
+        target = TREE if page == 1 else f"{TREE}?page_token=p{page}&ref=abc"
+        headers = {"Link": f"{first}, {link}"} if page < 3 else {"Link": first}
+        server.answer(target, entries, headers=headers, keep=True)
+
+    assert gitlab.agent_files(50, "abc") == {
+        f".gitlab/agents/a{page}/config.yaml": f"blob{page}" for page in (1, 2, 3)
+    }
+    assert "ref=abc" in server.asked[0].target
+    assert "recursive=true" in server.asked[0].target
+
+
+def test_pages_without_an_end_are_given_up(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    link = {"Link": f'<{server.url}{TREE}?page_token=again>; rel="next"'}
+    server.answer(TREE, [], headers=link, keep=True)
+
+    with pytest.raises(Unavailable, match="pages"):
+        gitlab.agent_files(50, "abc")
+
+
+def test_a_next_page_elsewhere_is_asked_for_here(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    entry = {"id": "b", "type": "blob", "path": ".gitlab/agents/a/config.yaml"}
+    elsewhere = f"https://evil.example.test{API}/projects/50/repository/tree?page_token=2"
+    server.answer(TREE, [], headers={"Link": f'<{elsewhere}>; rel="next"'})
+    server.answer(f"{TREE}?page_token=2", [entry])
+
+    assert gitlab.agent_files(50, "abc") == {".gitlab/agents/a/config.yaml": "b"}
+
+
+def test_a_files_content_is_read_byte_for_byte(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    content = bytes(range(256))
+    server.answer(RAW, content)
+
+    assert gitlab.raw_file(50, FILE, "abc") == content
+    assert server.asked[0].target == f"{RAW}?ref=abc"
+
+
+def test_a_file_is_cut_one_byte_above_the_largest_configuration(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    server.answer(RAW, b"x" * 300_000)
+
+    data = gitlab.raw_file(50, FILE, "abc")
+
+    assert data is not None
+    assert len(data) == 131_073
+
+
+READS: dict[str, Callable[[GitLabAPI], Any]] = {
+    "project": lambda gitlab: gitlab.project(100),
+    "group": lambda gitlab: gitlab.group(2),
+    "head": lambda gitlab: gitlab.head(50, "main"),
+    "files": lambda gitlab: gitlab.agent_files(50, "abc"),
+    "raw": lambda gitlab: gitlab.raw_file(50, FILE, "abc"),
+}
+PLACES = {
+    "project": f"{API}/projects/100",
+    "group": f"{API}/groups/2",
+    "head": BRANCH,
+    "files": TREE,
+    "raw": RAW,
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("status", [201, 204, 400, 401, 403, 410, 418, 429, 500, 502, 503])
+def test_any_other_status_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str, status: int
+) -> None:
+    server.answer(PLACES[read], b"", status=status)
+
+    with pytest.raises(Unavailable, match=str(status)):
+        READS[read](gitlab)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_body_that_is_cut_short_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str
+) -> None:
+    server.answer(PLACES[read], b"ci_access: {}\n", headers={"Content-Length": "500"})
+
+    with pytest.raises(Unavailable):
+        READS[read](gitlab)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\nci_access: {projects: [{id: a}]}\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nci_ac\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nci",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"",
+        b"\x00\x01",
+    ],
+    ids=["until close", "no last chunk", "cut chunk", "cut head", "many", "long", "none", "noise"],
+)
+def test_a_file_whose_end_is_not_sure_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, raw: bytes
+) -> None:
+    server.answer_raw(RAW, raw)
+
+    with pytest.raises(Unavailable):
+        gitlab.raw_file(50, FILE, "abc")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b"[" * 100_000,
+        b'{"id": ',
+        json.dumps({**PROJECT, "id": "100"}).encode(),
+        json.dumps({**PROJECT, "id": True}).encode(),
+        json.dumps({**PROJECT, "path_with_namespace": None}).encode(),
+        json.dumps({**PROJECT, "path_with_namespace": ""}).encode(),
+        json.dumps({**PROJECT, "namespace": None}).encode(),
+        json.dumps({**PROJECT, "namespace": []}).encode(),
+        json.dumps({**PROJECT, "namespace": {"id": 2, "kind": "group"}}).encode(),
+        json.dumps({**PROJECT, "default_branch": 7}).encode(),
+    ],
+    ids=range(16),
+)
+def test_a_project_of_another_form_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, body: bytes
+) -> None:
+    server.answer(f"{API}/projects/100", body)
+
+    with pytest.raises(Unavailable):
+        gitlab.project(100)
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        ("group", {**GROUP, "parent_id": "1"}),
+        ("group", {**GROUP, "parent_id": False}),
+        ("group", {"id": 2, "full_path": "top"}),
+        ("group", {**GROUP, "full_path": ["top"]}),
+        ("head", {"commit": None}),
+        ("head", {"commit": {"id": ""}}),
+        ("head", {"commit": {"id": 7}}),
+        ("head", []),
+        ("files", {"message": "x"}),
+        ("files", [7]),
+        ("files", [None]),
+        ("files", [{"type": "blob"}]),
+        ("files", [{"type": "blob", "path": 7, "id": "x"}]),
+        ("files", [{"path": "x", "id": "x"}]),
+    ],
+)
+def test_other_answers_of_another_form_are_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str, value: Any
+) -> None:
+    server.answer(PLACES[read], value)
+
+    with pytest.raises(Unavailable):
+        READS[read](gitlab)
+
+
+@pytest.mark.parametrize("slow", ["hang", "drip head", "drip body", "drip chunks"])
+def test_all_calls_together_end_at_the_deadline(
+    server: HTTPSServer, client: HTTPSClient, slow: str
+) -> None:
+    # The server goes on for minutes; the test's own time limit would tell if it were waited for.
+    head = b"HTTP/1.1 200 OK\r\n"
+    if slow == "hang":
+        server.hang(RAW)
+    else:
+        slowly = {
+            "drip head": head + b"X-Slow: yes\r\n" * 90 + b"\r\n" + b"X" * 10_000,
+            "drip body": head + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000,
+            "drip chunks": head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 10_000,
+        }
+        server.drip(RAW, slowly[slow])
+    gitlab = GitLabAPI(client, TOKEN, seconds=0.5)
+
+    with pytest.raises(Unavailable):
+        gitlab.raw_file(50, FILE, "abc")
+    with pytest.raises(Unavailable, match="in time"):
+        gitlab.project(100)
+
+    assert server.count(f"{API}/projects/100") == 0
+
+
+def test_a_kept_connection_is_used_again_and_opened_anew_when_it_was_closed(
+    server: HTTPSServer, gitlab: GitLabAPI, client: HTTPSClient
+) -> None:
+    server.answer(f"{API}/projects/100", PROJECT, keep=True)
+    gitlab.project(100)
+    kept = client._kept
+    gitlab.project(100)
+    assert kept is not None
+    assert client._kept is kept
+
+    assert kept.sock is not None
+    kept.sock.close()
+
+    assert gitlab.project(100) == THE_PROJECT
+
+
+@pytest.mark.parametrize("ca", [None, "other"])
+def test_a_server_that_is_not_trusted_is_never_asked(
+    server: HTTPSServer, tmp_path: Any, ca: str | None
+) -> None:
+    other = CertificateAuthority.create(tmp_path).certificate.read_text()
+    client = HTTPSClient(f"{server.url}{API}", other if ca else None)
+
+    with pytest.raises(Unavailable):
+        GitLabAPI(client, TOKEN, seconds=5).project(100)
+
+    assert server.asked == []
+
+
+def test_a_host_that_is_not_there_is_no_answer() -> None:
+    client = HTTPSClient("https://127.0.0.1:1/api/v4", None)
+
+    with pytest.raises(Unavailable):
+        GitLabAPI(client, TOKEN, seconds=5).project(100)
+
+
+@pytest.mark.parametrize("url", ["http://gitlab.example.test", "https://", "gitlab.example.test"])
+def test_only_https_is_spoken(url: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        HTTPSClient(url, None)
+
+
+@pytest.mark.parametrize("token", ["", "glpat-canary\n", "glpat canary", "glpat-\u00e9", "a\x00"])
+def test_a_token_that_cannot_travel_is_refused_and_never_quoted(
+    client: HTTPSClient, token: str
+) -> None:
+    with pytest.raises(Unavailable) as refused:
+        GitLabAPI(client, token, seconds=5)
+
+    assert "canary" not in str(refused.value)
+
+
+def test_a_header_that_cannot_be_sent_is_refused_and_never_quoted(client: HTTPSClient) -> None:
+    with pytest.raises(Unavailable) as refused:
+        client.get("/x", headers={"X": "canary\r\nY: z"}, seconds=5, max_bytes=10)
+
+    assert "canary" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
