@@ -236,12 +236,17 @@ def _invoke(surroundings: Surroundings, name: str, event: str) -> int:
             emulator.stop()
     finally:
         built.release()
-    print(log.read_text(), file=sys.stderr)
-    print(json.dumps(shown(answer), indent=2, ensure_ascii=False))
+    print(_own_lines(log.read_text()), file=sys.stderr)
+    print(json.dumps(_shown(answer), indent=2, ensure_ascii=False))
     return 0
 
 
-def shown(answer: Any) -> Any:
+def _own_lines(log: str) -> str:
+    """What the function wrote, with Lambda's START, END and REPORT; not what the emulator did."""
+    return "\n".join(line for line in log.splitlines() if " (rapid) " not in line)
+
+
+def _shown(answer: Any) -> Any:
     """An answer for a person's eyes: a body that is JSON as such."""
     if not isinstance(answer, dict) or not isinstance(answer.get("body"), str):
         return answer
