@@ -31,7 +31,7 @@ help: ## List the targets
 .PHONY: setup
 setup: .venv/.ready ## Install everything that the other targets need
 	@# The Kubernetes binaries take minutes where they aren't cached yet: beside the rest.
-	@$(MAKE) --no-print-directory -j3 .venv-ministack/.ready .venv-sam/.ready kubernetes
+	@$(MAKE) --no-print-directory -j3 .venv-ministack/.ready .venv-sam/.ready $(if $(CLUSTER),,kubernetes)
 
 .PHONY: kubernetes
 kubernetes: .venv/.ready ## Find or build the Kubernetes binaries, fetch kubectl and helm
@@ -50,6 +50,11 @@ test: setup ## Run all tests but the long ones
 .PHONY: local
 local: setup ## Start the same stack and keep it up until Ctrl-C
 	@.venv/bin/python -m local $(if $(PORT),--port $(PORT))
+
+.PHONY: invoke
+invoke: .venv/.ready .venv-ministack/.ready .venv-sam/.ready ## Run one event through a function (FUNCTION=token_exchange EVENT=FILE)
+	@$(if $(and $(FUNCTION),$(EVENT)),,$(error name FUNCTION=…, one of functions/, and EVENT=…, a file of events/))
+	@.venv/bin/python -m local.invoke $(FUNCTION) $(EVENT)
 
 # --- What a contributor runs ---
 

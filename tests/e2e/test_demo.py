@@ -17,19 +17,23 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from local.stack import Stack
+
 pytestmark = pytest.mark.stack
 
 _ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def _demo(tmp_path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def _demo(
+    tmp_path: Path, *arguments: str, stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
     """A demo whose temporary files lie in `tmp_path`, which also tells its processes apart."""
     process = subprocess.Popen(
         [sys.executable, "-m", "local.demo", *arguments],
         cwd=_ROOT,
         env=os.environ | {"TMPDIR": str(tmp_path)},  # noqa: TID251  a newcomer's own
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -76,6 +80,27 @@ def test_the_story_comes_out_as_told_and_leaves_nothing_running(tmp_path: Path) 
     assert steps[1] == steps[2]
     assert _processes(tmp_path) == {}
     assert list(tmp_path.glob("jobgate-demo-*")) == []
+
+
+def test_in_a_cluster_of_the_user_it_asks_first_and_removes_everything(
+    tmp_path: Path, stack: Stack
+) -> None:
+    def objects() -> str:
+        kinds = "namespaces,clusterroles,clusterrolebindings"
+        return stack.admin.must("get", kinds, "--output=name")
+
+    before = objects()
+    kubeconfig = str(stack.cluster.admin_kubeconfig)
+    with _demo(tmp_path, "--cluster", kubeconfig, stdin=subprocess.PIPE) as demo:
+        refused, _ = demo.communicate("n\n", timeout=60)
+    assert demo.returncode == 1, refused
+    assert "Nothing was done" in refused
+    assert objects() == before
+    with _demo(tmp_path, "--cluster", kubeconfig, stdin=subprocess.PIPE) as demo:
+        output, _ = demo.communicate("y\n", timeout=280)
+    assert demo.returncode == 0, output
+    assert "kubectl auth whoami" in output
+    assert objects() == before
 
 
 @pytest.mark.parametrize("moment", ["Starting the GitLab stand-in", "── 1/"])
