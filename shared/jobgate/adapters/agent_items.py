@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from jobgate.adapters.items import (
     VERSION,
     Item,
+    check_version,
     cluster_key,
     compressed_body,
     config_project_key,
@@ -68,7 +69,6 @@ def snapshot_of(item: Item | None) -> AgentSnapshot | None:
     """The reverse of `snapshot_item`."""
     if item is None:
         return None
-    version = int(item["version"]["N"])
 
     def read(body: dict[str, Any]) -> AgentSnapshot:
         instance = body["instance"]
@@ -76,7 +76,7 @@ def snapshot_of(item: Item | None) -> AgentSnapshot | None:
             issuer=body["issuer"],
             agent_id=body["agent_id"],
             agent_name=body["agent_name"],
-            version=version,
+            version=int(item["version"]["N"]),
             commit=body["commit"],
             valid=body["valid"],
             config_project=ConfigProject(**body["config_project"]),
@@ -112,9 +112,8 @@ def cluster_of(item: Item | None) -> ClusterConnection | None:
     """The reverse of `cluster_item`."""
     if item is None:
         return None
+    check_version(item)
     try:
-        if item["v"]["N"] != str(VERSION):
-            raise Unavailable("a cluster connection of an unknown form")
         _, issuer, agent_id = item["pk"]["S"].split("#")
         agent = item.get("agent_credential")
         return ClusterConnection(
@@ -127,7 +126,7 @@ def cluster_of(item: Item | None) -> ClusterConnection | None:
             relay_credential=_credential_of(item["relay_credential"]),
             agent_credential=None if agent is None else _credential_of(agent),
         )
-    except (KeyError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a cluster connection that can't be read") from exc
 
 
@@ -143,6 +142,7 @@ def config_project_of(item: Item | None) -> ConfigProjectItem | None:
     """The reverse of `config_project_item`, with what refreshes wrote since."""
     if item is None:
         return None
+    check_version(item)
     try:
         issuer, project_id = item["sk"]["S"].split("#")
         return ConfigProjectItem(
@@ -154,7 +154,7 @@ def config_project_of(item: Item | None) -> ConfigProjectItem | None:
             last_error=_text(item, "last_error"),
             last_at=float(item["last_at"]["N"]) if "last_at" in item else None,
         )
-    except (KeyError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a configuration project that can't be read") from exc
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jobgate.core.errors import Unavailable
 from jobgate.core.issuer import Issuer
@@ -28,6 +28,7 @@ VERSION = 1
 # An item holds 400 KB; a configuration of 1,000 entries unpacks to far less than this.
 _BODY_MAX = 16 * 1024 * 1024
 _STAMP = "agent_"
+_SOURCES: Mapping[str, Literal["hook", "probe"]] = {"hook": "hook", "probe": "probe"}
 
 
 def key(pk: str, sk: str) -> Item:
@@ -97,7 +98,10 @@ def stamp(agent_id: int) -> str:
 def agents_of(item: Item | None) -> frozenset[int]:
     """The agents in a subject's item."""
     names = (name for name in item or () if name.startswith(_STAMP))
-    return frozenset(int(name.removeprefix(_STAMP)) for name in names)
+    try:
+        return frozenset(int(name.removeprefix(_STAMP)) for name in names)
+    except ValueError as exc:
+        raise Unavailable("a subject's item that can't be read") from exc
 
 
 # --- Whole values ---
@@ -136,6 +140,8 @@ def chain_of(item: Item | None) -> NamespaceChain | None:
 
     def read(body: Mapping[str, Any]) -> NamespaceChain:
         members = tuple(Namespace(namespace_id=i, path=path) for i, path in body["members"])
+        if not members or body["kind"] not in ("group", "user"):
+            raise ValueError("not a chain")
         return NamespaceChain(kind=body["kind"], members=members, fetched_at=body["fetched_at"])
 
     return _read(item, read)
@@ -157,15 +163,21 @@ def job_item(issuer: str, job_id: int, state: JobState, *, expires_at: int) -> I
 
 def job_state_of(item: Item | None, *, now: float) -> JobState | None:
     """The reverse of `job_item`; DynamoDB deletes expired items late, so they're absent here."""
-    if item is None or float(item["expires_at"]["N"]) <= now:
+    if item is None:
         return None
-    finished = item.get("finished_at")
-    return JobState(
-        status=item["status"]["S"],
-        source=item["source"]["S"],
-        seen_at=float(item["seen_at"]["N"]),
-        finished_at=None if finished is None else float(finished["N"]),
-    )
+    check_version(item)
+    try:
+        if float(item["expires_at"]["N"]) <= now:
+            return None
+        finished = item.get("finished_at")
+        return JobState(
+            status=item["status"]["S"],
+            source=_SOURCES[item["source"]["S"]],
+            seen_at=float(item["seen_at"]["N"]),
+            finished_at=None if finished is None else float(finished["N"]),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("a job's state that can't be read") from exc
 
 
 def stops_item(issuer: str, stops: Iterable[Stop]) -> Item:
@@ -252,15 +264,21 @@ def _number(value: float) -> dict[str, str]:
     return {"N": repr(value)}
 
 
+def check_version(item: Item) -> None:
+    """Raises Unavailable for a form that isn't known, which denies."""
+    form = item.get("v", {}).get("N")
+    if form != str(VERSION):
+        raise Unavailable(f"an item of form {form} at {item['pk']['S']}")
+
+
 def read_body(item: Item, of: Callable[[dict[str, Any]], T]) -> T:
     """Read an item's body; raises Unavailable for a form that isn't known, which denies."""
+    check_version(item)
     try:
-        if item["v"]["N"] != str(VERSION):
-            raise Unavailable(f"an item of form {item['v']['N']} at {item['pk']['S']}")
         body = item["body"]
         text = body["S"] if "S" in body else _decompress(body["B"])
         return of(json.loads(text))
-    except (KeyError, TypeError, ValueError, zlib.error) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as exc:
         raise Unavailable("an item that can't be read") from exc
 
 

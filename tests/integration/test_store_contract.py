@@ -1,0 +1,645 @@
+"""What every store promises: the in-memory fakes, DynamoDB on moto, and on a real ministack."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobgate.adapters import agent_items, items
+from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.decision_store import DecisionStore
+from jobgate.adapters.deployment_reader import DeploymentReader
+from jobgate.adapters.job_states import DynamoDBJobStates
+from jobgate.adapters.place_store import DynamoDBPlaces
+from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+from jobgate.core.agent import AsCIJob, AsIdentity, Problem
+from jobgate.core.bounds import Bounds
+from jobgate.core.errors import Conflict, Unavailable
+from jobgate.core.liveness import StopKind
+from jobgate.ports import Subject
+from moto import mock_aws
+
+from local.aws.emulator import REGION, start_emulator
+from local.certificates import CertificateAuthority
+from tests.support import builders as b
+from tests.support.fakes import FakeClock, FakeJobStates, FakeRefreshStore
+from tests.support.stores import (
+    TABLE,
+    CountedCall,
+    RefusingCall,
+    UnprocessedCall,
+    boto_call,
+    create_table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.job import JobIdentity
+    from jobgate.ports import ConfigProjectItem, JobStates, RefreshStore
+
+BOUNDS = Bounds()
+ROOT = Path(__file__).parents[2]
+STACK = pytest.param("ministack", marks=pytest.mark.stack)
+PROJECT, GROUP, INSTANCE = Subject("project", 100), Subject("group", 1), Subject("instance", 0)
+SUBJECTS = (PROJECT, GROUP, INSTANCE)
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class AWS:
+    """A table of one test's own."""
+
+    call: AWSCall
+    table: str
+
+    def put(self, item: items.Item) -> None:
+        self.call("dynamodb", "PutItem", {"TableName": self.table, "Item": item})
+
+    def decisions(self, call: AWSCall | None = None) -> DecisionStore:
+        return DecisionStore(call or self.call, self.table, clock=FakeClock())
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[AWSCall]:
+    with mock_aws():
+        yield boto_call({"AWS_DEFAULT_REGION": REGION})
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AWSCall]:
+    folder = tmp_path_factory.mktemp("ministack")
+    interpreter = ROOT / ".venv-ministack" / "bin" / "python"
+    authority = CertificateAuthority.create(folder)
+    emulator = start_emulator(interpreter, folder, authority=authority)
+    try:
+        yield boto_call(emulator.environment)
+    finally:
+        emulator.child.stop()
+
+
+@pytest.fixture(params=["moto", STACK])
+def aws(request: pytest.FixtureRequest) -> AWS:
+    call: AWSCall = request.getfixturevalue(request.param)
+    table = f"{TABLE}-{next(_numbers)}"
+    create_table(call, table)
+    return AWS(call, table)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The stores of a refresh, and what a reader sees of them."""
+
+    refresh: RefreshStore
+    jobs: JobStates
+    seed: Callable[[ConfigProjectItem], None]
+    indexed: Callable[[Subject], frozenset[int]]
+    state: Callable[[JobIdentity], Any]
+
+
+@pytest.fixture(params=["fake", "moto", STACK])
+def stores(request: pytest.FixtureRequest) -> Stores:
+    if request.param == "fake":
+        return _fakes()
+    call: AWSCall = request.getfixturevalue(request.param)
+    table = f"{TABLE}-{next(_numbers)}"
+    create_table(call, table)
+    aws = AWS(call, table)
+    store = aws.decisions()
+
+    def indexed(subject: Subject) -> frozenset[int]:
+        if subject.kind == "project":
+            return store.exchange_facts(b.a_job(project_id=subject.id)).project_agents
+        return store.agents_of_groups("main", [subject.id] if subject.id else [])
+
+    return Stores(
+        refresh=DynamoDBRefreshStore(call, table),
+        jobs=DynamoDBJobStates(call, table, bounds=BOUNDS),
+        seed=lambda project: aws.put(agent_items.config_project_item(project)),
+        indexed=indexed,
+        state=lambda job: store.exchange_facts(job).state,
+    )
+
+
+def _fakes() -> Stores:
+    refresh, jobs = FakeRefreshStore(), FakeJobStates()
+
+    def seed(project: ConfigProjectItem) -> None:
+        refresh.config_projects[project.issuer, project.project_id] = project
+
+    return Stores(
+        refresh=refresh,
+        jobs=jobs,
+        seed=seed,
+        indexed=lambda subject: refresh.agents_of("main", subject),
+        state=lambda job: jobs.states.get((job.issuer, job.job_id)),
+    )
+
+
+def version(number: int, **values: Any) -> AgentSnapshot:
+    return b.an_agent(version=number, **values)
+
+
+# --- Snapshots: one conditional put ---
+
+
+def test_a_published_snapshot_is_read_back_whole(stores: Stores) -> None:
+    snapshot = version(
+        1,
+        projects={b.APP: b.an_entry(access_as=AsCIJob(), environments=["a"])},
+        groups={b.TOP: b.an_entry("top", access_as=AsIdentity("u", "1", ("g",), (("k", ("v",)),)))},
+        problems=[Problem(code="c", file="f", line=1, column=2, text="ü", fix="x")],
+    )
+
+    stores.refresh.publish(snapshot, replaces=None)
+
+    assert stores.refresh.snapshot("main", b.PROD) == snapshot
+
+
+def test_an_agent_that_was_never_published_has_no_snapshot(stores: Stores) -> None:
+    assert stores.refresh.snapshot("main", b.PROD) is None
+
+
+@pytest.mark.parametrize(("stored", "replaces"), [(None, 1), (1, None), (2, 1), (1, 2)])
+def test_a_snapshot_that_replaces_another_than_the_stored_one_is_a_conflict(
+    stores: Stores, stored: int | None, replaces: int | None
+) -> None:
+    if stored is not None:
+        stores.refresh.publish(version(stored), replaces=None)
+
+    with pytest.raises(Conflict):
+        stores.refresh.publish(version(9, name="late"), replaces=replaces)
+
+    after = stores.refresh.snapshot("main", b.PROD)
+    assert after == (None if stored is None else version(stored))
+
+
+def test_of_two_refreshes_from_one_version_the_first_wins(stores: Stores) -> None:
+    stores.refresh.publish(version(1), replaces=None)
+    stores.refresh.publish(version(2, commit="a" * 40), replaces=1)
+
+    with pytest.raises(Conflict):
+        stores.refresh.publish(version(2, commit="b" * 40), replaces=1)
+
+    assert stores.refresh.snapshot("main", b.PROD) == version(2, commit="a" * 40)
+
+
+# --- Index: always a superset ---
+
+
+def test_an_agent_is_found_by_each_subject_that_it_was_added_to(stores: Stores) -> None:
+    stores.refresh.add_to_index([PROJECT, INSTANCE], version(1))
+
+    assert stores.indexed(PROJECT) == {b.PROD}
+    assert stores.indexed(INSTANCE) == {b.PROD}
+    assert stores.indexed(Subject("project", 101)) == frozenset()
+
+
+def test_agents_of_one_subject_do_not_disturb_each_other(stores: Stores) -> None:
+    other = b.an_agent(b.STAGING, version=7)
+    stores.refresh.add_to_index([PROJECT], version(1))
+    stores.refresh.add_to_index([PROJECT], other)
+
+    stores.refresh.remove_from_index([PROJECT], version(2))
+
+    assert stores.indexed(PROJECT) == {b.STAGING}
+
+
+def test_a_late_removal_leaves_what_a_faster_refresh_has_just_added(stores: Stores) -> None:
+    # v1 named the project. A slow refresh (v2) takes it out of the file and stalls after its
+    # publication; a fast one (v3) puts it back; then the slow one's removal comes.
+    stores.refresh.add_to_index([PROJECT], version(1))
+    stores.refresh.publish(version(1), replaces=None)
+    stores.refresh.publish(version(2), replaces=1)
+    stores.refresh.add_to_index([PROJECT], version(3))
+    stores.refresh.publish(version(3), replaces=2)
+
+    stores.refresh.remove_from_index([PROJECT], version(2))
+
+    assert stores.indexed(PROJECT) == {b.PROD}
+
+
+def test_a_removal_of_the_newest_version_removes(stores: Stores) -> None:
+    stores.refresh.add_to_index([PROJECT], version(3))
+
+    stores.refresh.remove_from_index([PROJECT], version(3))
+
+    assert stores.indexed(PROJECT) == frozenset()
+
+
+def test_a_slow_addition_does_not_make_a_newer_one_removable(stores: Stores) -> None:
+    stores.refresh.add_to_index([PROJECT], version(3))
+    stores.refresh.add_to_index([PROJECT], version(2))
+
+    stores.refresh.remove_from_index([PROJECT], version(2))
+
+    assert stores.indexed(PROJECT) == {b.PROD}
+
+
+def test_a_removal_of_what_is_not_there_changes_nothing(stores: Stores) -> None:
+    stores.refresh.remove_from_index(SUBJECTS, version(1))
+
+    assert [stores.indexed(subject) for subject in (PROJECT, INSTANCE)] == [frozenset()] * 2
+
+
+# --- Configuration projects ---
+
+
+def test_a_refreshs_outcome_is_noted_and_cleared(stores: Stores) -> None:
+    stores.seed(b.a_config_project_item())
+
+    stores.refresh.note_refresh(
+        "main", b.CONFIG_PROJECT, root_path="top", commit="c1", error=None, at=b.NOW
+    )
+    good = stores.refresh.config_project("main", b.CONFIG_PROJECT)
+    stores.refresh.note_refresh(
+        "main", b.CONFIG_PROJECT, root_path=None, commit=None, error="bad", at=b.NOW + 0.5
+    )
+    bad = stores.refresh.config_project("main", b.CONFIG_PROJECT)
+
+    assert good == b.a_config_project_item(root_path="top", last_commit="c1", last_at=b.NOW)
+    assert bad == b.a_config_project_item(last_error="bad", last_at=b.NOW + 0.5)
+
+
+def test_a_note_never_makes_a_configuration_project(stores: Stores) -> None:
+    stores.refresh.note_refresh(
+        "main", b.CONFIG_PROJECT, root_path="top", commit="c1", error=None, at=b.NOW
+    )
+
+    assert stores.refresh.config_project("main", b.CONFIG_PROJECT) is None
+
+
+# --- Job states ---
+
+
+@pytest.mark.parametrize("end", ["success", "failed", "canceled"])
+@pytest.mark.parametrize("late", ["running", "pending", "success", "failed", "canceled"])
+def test_a_jobs_first_end_stays(stores: Stores, end: str, late: str) -> None:
+    job = b.a_job()
+    ended = b.a_state(end, finished_at=b.NOW)
+
+    assert stores.jobs.put("main", job.job_id, b.a_state("running"))
+    assert stores.jobs.put("main", job.job_id, ended)
+    assert not stores.jobs.put("main", job.job_id, b.a_state(late, seen_at=b.NOW + 9))
+
+    assert stores.state(job) == ended
+
+
+def test_a_job_that_has_not_ended_is_seen_again_and_again(stores: Stores) -> None:
+    job = b.a_job()
+    for status in ("running", "skipped", "manual", "canceling", "running"):
+        assert stores.jobs.put("main", job.job_id, b.a_state(status))
+
+    assert stores.state(job) == b.a_state("running")
+
+
+def test_jobs_of_two_issuers_with_one_id_are_two_jobs(stores: Stores) -> None:
+    stores.jobs.put("other", 9001, b.a_state("success"))
+
+    assert stores.state(b.a_job()) is None
+
+
+# --- What DynamoDB alone has: batches, sizes, forms ---
+
+
+def test_a_job_state_beyond_its_time_is_absent_though_the_table_still_has_it(aws: AWS) -> None:
+    kept = DynamoDBJobStates(aws.call, aws.table, bounds=Bounds(job_kept=-1))
+    kept.put("main", 9001, b.a_state("success"))
+
+    assert aws.decisions().exchange_facts(b.a_job()).state is None
+
+
+def test_an_exchanges_facts_are_read_in_one_round_trip(aws: AWS) -> None:
+    job = b.a_job()
+    store = DynamoDBRefreshStore(aws.call, aws.table)
+    store.add_to_index([PROJECT], version(1))
+    DynamoDBJobStates(aws.call, aws.table, bounds=BOUNDS).put("main", 9001, b.a_state())
+    places = DynamoDBPlaces(aws.call, aws.table)
+    places.save_place("main", b.APP, b.a_place())
+    places.save_chain("main", b.a_chain())
+    stops = (b.a_stop(StopKind.JOB, 1, until=b.NOW + 1),)
+    aws.put(items.stops_item("main", stops))
+    counted = CountedCall(aws.call)
+
+    facts = aws.decisions(counted).exchange_facts(job)
+
+    assert facts == b.some_facts(state=b.a_state(), stops=stops)
+    assert counted.operations == ["BatchGetItem"]
+
+
+def test_nothing_stored_is_nothing_known_and_missing_stops_are_told(aws: AWS) -> None:
+    facts = aws.decisions().exchange_facts(b.a_job())
+
+    assert (facts.project_agents, facts.place, facts.chain) == (frozenset(), None, None)
+    assert (facts.state, facts.stops) == (None, None)
+
+
+def test_a_relays_facts_are_read_in_one_round_trip(aws: AWS) -> None:
+    store = DynamoDBRefreshStore(aws.call, aws.table)
+    store.publish(version(1), replaces=None)
+    aws.put(agent_items.cluster_item(b.a_cluster()))
+    counted = CountedCall(aws.call)
+
+    facts = aws.decisions(counted).relay_facts(b.a_job(), b.PROD)
+
+    assert (facts.snapshot, facts.cluster) == (version(1), b.a_cluster())
+    assert counted.operations == ["BatchGetItem"]
+
+
+@pytest.mark.parametrize(("agents", "round_trips"), [(0, 0), (1, 1), (100, 1), (101, 2)])
+def test_snapshots_are_read_by_the_hundred(aws: AWS, agents: int, round_trips: int) -> None:
+    store = DynamoDBRefreshStore(aws.call, aws.table)
+    stored = {i: b.an_agent(i, version=1) for i in range(1, agents + 1)}
+    for snapshot in stored.values():
+        store.publish(snapshot, replaces=None)
+    counted = CountedCall(aws.call)
+
+    assert aws.decisions(counted).snapshots("main", stored) == stored
+    assert len(counted.operations) == round_trips
+
+
+def test_a_place_that_was_fetched_earlier_never_replaces_a_later_one(aws: AWS) -> None:
+    places = DynamoDBPlaces(aws.call, aws.table)
+    newer = b.a_place(namespace_id=b.TOP, fetched_at=b.NOW + 1)
+    places.save_place("main", b.APP, newer)
+    places.save_chain("main", b.a_chain(fetched_at=b.NOW + 1))
+
+    places.save_place("main", b.APP, b.a_place())
+    places.save_chain("main", b.a_chain())
+
+    facts = aws.decisions().exchange_facts(b.a_job())
+    assert (facts.place, facts.chain) == (newer, b.a_chain(fetched_at=b.NOW + 1))
+
+
+def _large() -> AgentSnapshot:
+    """500 projects and 500 groups with long paths that don't compress well."""
+
+    def path(number: int) -> str:
+        digest = hashlib.sha512(str(number).encode()).hexdigest()
+        return f"top/{digest[:60]}/{digest[60:120]}"
+
+    def entry(number: int) -> Any:
+        name = hashlib.sha256(str(number).encode()).hexdigest()
+        return b.an_entry(
+            path(number),
+            access_as=AsIdentity(name, groups=(f"{name}-a",)),
+            namespace=name[:40],
+            environments=["production", f"review/{name[:20]}/*"],
+        )
+
+    return version(
+        1,
+        projects={i: entry(i) for i in range(500)},
+        groups={i: entry(i) for i in range(500, 1000)},
+        problems=[
+            Problem(code="c", file="f" * 80, line=i, column=1, text=path(i)[:80], fix="y" * 80)
+            for i in range(100)
+        ],
+    )
+
+
+def test_an_agent_of_500_and_500_entries_fits_one_item(aws: AWS) -> None:
+    snapshot = _large()
+    item = agent_items.snapshot_item(snapshot)
+    size = sum(len(name) + len(next(iter(value.values()))) for name, value in item.items())
+
+    DynamoDBRefreshStore(aws.call, aws.table).publish(snapshot, replaces=None)
+
+    assert size < 400 * 1024
+    assert aws.decisions().snapshots("main", [b.PROD]) == {b.PROD: snapshot}
+
+
+def _keys_of_an_exchange() -> dict[str, Callable[[Any], bool]]:
+    prefixes = ("SUBJECT#", "PROJECT#", "NAMESPACE#", "JOB#", "STOPS#")
+    return {p: lambda key, p=p: key["pk"]["S"].startswith(p) for p in prefixes}
+
+
+@pytest.mark.parametrize("prefix", _keys_of_an_exchange())
+def test_a_key_left_unprocessed_once_is_read_again(aws: AWS, prefix: str) -> None:
+    DynamoDBPlaces(aws.call, aws.table).save_place("main", b.APP, b.a_place())
+    aws.put(items.stops_item("main", ()))
+    call = UnprocessedCall(aws.call, _keys_of_an_exchange()[prefix], times=1)
+
+    facts = aws.decisions(call).exchange_facts(b.a_job())
+
+    assert (facts.place, facts.stops) == (b.a_place(), ())
+
+
+@pytest.mark.parametrize("prefix", _keys_of_an_exchange())
+def test_a_key_left_unprocessed_twice_is_unknown_and_never_absent(aws: AWS, prefix: str) -> None:
+    call = UnprocessedCall(aws.call, _keys_of_an_exchange()[prefix], times=2)
+
+    with pytest.raises(Unavailable):
+        aws.decisions(call).exchange_facts(b.a_job())
+
+
+@pytest.mark.parametrize("read", ["snapshots", "agents_of_groups", "relay_facts"])
+def test_other_reads_never_take_an_unprocessed_key_for_absent(aws: AWS, read: str) -> None:
+    store = aws.decisions(UnprocessedCall(aws.call, lambda _key: True, times=2))
+    reads: dict[str, Callable[[], Any]] = {
+        "snapshots": lambda: store.snapshots("main", [b.PROD]),
+        "agents_of_groups": lambda: store.agents_of_groups("main", [b.TOP]),
+        "relay_facts": lambda: store.relay_facts(b.a_job(), b.PROD),
+    }
+
+    with pytest.raises(Unavailable):
+        reads[read]()
+
+
+ACTS: dict[str, tuple[str, Callable[[AWSCall], Any]]] = {
+    "facts": ("BatchGetItem", lambda call: _decisions(call).exchange_facts(b.a_job())),
+    "snapshot": ("GetItem", lambda call: _refreshes(call).snapshot("main", 1)),
+    "cluster": ("GetItem", lambda call: _refreshes(call).cluster("main", 1)),
+    "project": ("GetItem", lambda call: _refreshes(call).config_project("main", 1)),
+    "publish": ("PutItem", lambda call: _refreshes(call).publish(version(1), replaces=None)),
+    "add": ("UpdateItem", lambda call: _refreshes(call).add_to_index([PROJECT], version(1))),
+    "remove": (
+        "UpdateItem",
+        lambda call: _refreshes(call).remove_from_index([PROJECT], version(1)),
+    ),
+    "projects": ("Query", lambda call: list(_refreshes(call).all())),
+    "job": (
+        "PutItem",
+        lambda call: DynamoDBJobStates(call, TABLE, bounds=BOUNDS).put("main", 1, b.a_state()),
+    ),
+    "place": (
+        "PutItem",
+        lambda call: DynamoDBPlaces(call, TABLE).save_place("main", 1, b.a_place()),
+    ),
+}
+
+
+def _decisions(call: AWSCall) -> DecisionStore:
+    return DecisionStore(call, TABLE, clock=FakeClock())
+
+
+def _refreshes(call: AWSCall) -> DynamoDBRefreshStore:
+    return DynamoDBRefreshStore(call, TABLE)
+
+
+@pytest.mark.parametrize(
+    "code", ["ProvisionedThroughputExceededException", "AccessDeniedException"]
+)
+@pytest.mark.parametrize("act", ACTS)
+def test_a_table_that_refuses_is_unavailable(act: str, code: str) -> None:
+    operation, run = ACTS[act]
+
+    with pytest.raises(Unavailable):
+        run(RefusingCall(operation, code))
+
+
+def _written(aws: AWS) -> dict[str, items.Item]:
+    return {
+        "snapshot": agent_items.snapshot_item(version(1)),
+        "cluster": agent_items.cluster_item(b.a_cluster()),
+        "place": items.place_item("main", b.APP, b.a_place()),
+        "chain": items.chain_item("main", b.a_chain()),
+        "state": items.job_item("main", 9001, b.a_state("success"), expires_at=int(b.NOW) + 9),
+        "stops": items.stops_item("main", ()),
+    }
+
+
+@pytest.mark.parametrize("form", [{"N": "2"}, {"N": "0"}, {"S": "1"}, None])
+@pytest.mark.parametrize("name", ["snapshot", "cluster", "place", "chain", "state", "stops"])
+def test_an_item_of_an_unknown_form_is_unknown_and_never_absent(
+    aws: AWS, name: str, form: dict[str, str] | None
+) -> None:
+    item = dict(_written(aws)[name])
+    del item["v"]
+    aws.put(item if form is None else item | {"v": form})
+
+    with pytest.raises(Unavailable):
+        aws.decisions().relay_facts(b.a_job(), b.PROD)
+
+
+@pytest.mark.parametrize("name", ["snapshot", "cluster", "place", "chain", "state", "stops"])
+def test_an_item_that_lacks_an_attribute_is_unknown_and_never_absent(aws: AWS, name: str) -> None:
+    whole = _written(aws)[name]
+    needed = set(whole) - {"pk", "sk", "ca", "finished_at"}
+    for attribute in sorted(needed):
+        aws.put({key: value for key, value in whole.items() if key != attribute})
+        with pytest.raises(Unavailable):
+            aws.decisions().relay_facts(b.a_job(), b.PROD)
+
+
+def test_configuration_projects_are_listed_over_many_pages(aws: AWS) -> None:
+    for number in range(1, 31):
+        aws.put(agent_items.config_project_item(b.a_config_project_item(project_id=number)))
+
+    def small_pages(service: str, operation: str, request: Any) -> dict[str, Any]:
+        more = {"Limit": 7} if operation == "Query" else {}
+        return aws.call(service, operation, {**request, **more})
+
+    listed = DynamoDBRefreshStore(small_pages, aws.table).all()
+
+    assert sorted(listed) == [("main", number) for number in range(1, 31)]
+
+
+# --- The deployment ---
+
+
+def a_reader(aws: AWS, call: AWSCall | None = None) -> tuple[DeploymentReader, FakeClock]:
+    clock = FakeClock()
+    return DeploymentReader(call or aws.call, aws.table, bounds=BOUNDS, clock=clock), clock
+
+
+def test_a_deployment_is_read_as_it_was_written(aws: AWS) -> None:
+    main, other = b.an_issuer(ca="PEM"), b.an_issuer("other", is_default=False)
+    key = b.a_public_key(retire_after=b.NOW + 1)
+    for item in (items.issuer_item(main), items.issuer_item(other), items.public_key_item(key)):
+        aws.put(item)
+    aws.put(items.settings_item(b.BASE_URL, "PEM"))
+    for project_id, root in ((50, "top"), (51, None)):
+        item = agent_items.config_project_item(b.a_config_project_item(project_id=project_id))
+        aws.put(item | ({"root_path": {"S": root}} if root else {}))
+
+    read, _ = a_reader(aws)
+
+    assert read() == b.a_deployment(main, other, ca="PEM", keys=[key])
+
+
+def test_an_empty_table_is_a_deployment_that_trusts_nobody(aws: AWS) -> None:
+    read, _ = a_reader(aws)
+
+    deployment = read()
+
+    assert deployment.base_url is None
+    assert (dict(deployment.issuers), deployment.keys, deployment.roots) == ({}, (), frozenset())
+
+
+def test_a_deployment_is_read_again_when_it_is_too_old(aws: AWS) -> None:
+    read, clock = a_reader(aws)
+    read()
+    aws.put(items.issuer_item(b.an_issuer()))
+
+    clock.advance(BOUNDS.issuers_max_age)
+    assert dict(read().issuers) == {}
+    clock.advance(1)
+
+    assert set(read().issuers) == {"main"}
+
+
+def test_an_issuer_is_not_trusted_longer_than_it_can_be_read(aws: AWS) -> None:
+    aws.put(items.issuer_item(b.an_issuer()))
+    broken = RefusingCall("Query", "InternalServerError")
+    away: list[bool] = []
+
+    def call(service: str, operation: str, request: Any) -> dict[str, Any]:
+        refuses = away and operation == "Query"
+        return (broken if refuses else aws.call)(service, operation, request)
+
+    read, clock = a_reader(aws, call)
+    read()
+    away.append(True)
+    clock.advance(BOUNDS.issuers_max_age + 1)
+
+    with pytest.raises(Unavailable):
+        read()
+    away.clear()
+    assert set(read().issuers) == {"main"}
+
+
+@pytest.mark.parametrize("name", ["settings", "issuer", "key"])
+def test_a_deployments_item_of_an_unknown_form_is_unknown(aws: AWS, name: str) -> None:
+    item = {
+        "settings": items.settings_item(b.BASE_URL, None),
+        "issuer": items.issuer_item(b.an_issuer()),
+        "key": items.public_key_item(b.a_public_key()),
+    }[name]
+    aws.put(item | {"v": {"N": "2"}})
+    read, _ = a_reader(aws)
+
+    with pytest.raises(Unavailable):
+        read()
+
+
+def test_a_condition_that_fails_is_no_fault(aws: AWS) -> None:
+    with pytest.raises(AWSError) as refused:
+        aws.call(
+            "dynamodb",
+            "PutItem",
+            {
+                "TableName": aws.table,
+                "Item": items.key("a", "b"),
+                "ConditionExpression": "attribute_exists(pk)",
+            },
+        )
+
+    assert refused.value.code == "ConditionalCheckFailedException"
+
+
+def test_the_stored_large_snapshot_is_unpacked_within_a_bound() -> None:
+    item = agent_items.snapshot_item(_large())
+    bomb = items.compressed_body({"x": "y" * (17 * 1024 * 1024)})
+
+    with pytest.raises(Unavailable, match="larger"):
+        agent_items.snapshot_of(item | bomb)
+    assert sys.getsizeof(bomb["body"]["B"]) < 100_000
+    assert replace(_large(), version=2) != _large()
