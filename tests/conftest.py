@@ -9,15 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from local.installation import (
-    AGENTS,
-    PRODUCTION_FILE,
-    STAGING_FILE,
-    WEB,
     Installation,
-    production_config,
-    staging_config,
 )
-from local.job import FETCH, JobShell, push
 from local.kubernetes.progress import TerminalProgress
 from local.stack import Stack
 
@@ -30,7 +23,7 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("gate")
@@ -49,7 +42,5 @@ def installation(stack: Stack) -> Installation:
     """The product installed on it as `make local` does, once its configuration counts."""
     installed = Installation.create(stack, namespace="shop", tell=lambda _command, _output: None)
     installed.grant()
-    files = {PRODUCTION_FILE: production_config(), STAGING_FILE: staging_config("shop")}
-    push(stack, AGENTS, files, "Allow the shop, ops and audit")
-    JobShell.start(stack, WEB).until(FETCH, lambda result: result.code == 0)
+    installed.configure()
     return installed

@@ -27,7 +27,8 @@ from moto import mock_aws
 from local.aws.emulator import REGION, start_emulator
 from local.certificates import CertificateAuthority
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeJobStates, FakeRefreshStore
+from tests.support.fakes import FakeClock, FakeJobStates
+from tests.support.refresh_fakes import FakeRefreshStore
 from tests.support.stores import (
     TABLE,
     CountedCall,

@@ -13,7 +13,8 @@ from jobgate.usecases.namespaces import NamespaceTree
 from jobgate.usecases.refresh import Refresh
 
 from tests.support.builders import NOW, a_cluster, a_config_project_item, a_job
-from tests.support.fakes import FakeClock, FakeGitLab, FakeRefreshStore
+from tests.support.fakes import FakeClock
+from tests.support.refresh_fakes import FakeGitLab, FakeRefreshStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

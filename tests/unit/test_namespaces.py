@@ -8,7 +8,8 @@ from jobgate.ports import Deployment, GitLabGroup, GitLabProject
 from jobgate.usecases.namespaces import LazySurroundings, NamespaceTree
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeGitLab, FakePlaceStore
+from tests.support.fakes import FakeClock, FakePlaceStore
+from tests.support.refresh_fakes import FakeGitLab
 
 BOUNDS = Bounds()
 OLD = b.NOW - BOUNDS.chain_fresh - 1

@@ -10,7 +10,8 @@ from jobgate.usecases.reconcile import Reconcile
 from jobgate.usecases.refresh import Refresh
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeGitLab, FakeRefreshQueue, FakeRefreshStore
+from tests.support.fakes import FakeClock, FakeRefreshQueue
+from tests.support.refresh_fakes import FakeGitLab, FakeRefreshStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -103,7 +103,7 @@ def fault_of_static_identity(identity: AsIdentity, *, aliases_prefix: str = "git
         folded = name.casefold()
         if folded.startswith(("system:", f"{aliases_prefix}:", f"{aliases_prefix}@")):
             return f"{name!r} is reserved"
-    texts = (*names, *((identity.uid,) if identity.uid else ()))
+    texts = names if identity.uid is None else (*names, identity.uid)
     extras = (text for key, values in identity.extra for text in (key, *values))
     return next((f"{text!r} {why}" for text, why in _unfit((*texts, *extras))), None)
 

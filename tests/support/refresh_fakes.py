@@ -1,0 +1,159 @@
+"""In-memory stand-ins for what a refresh reads and writes: a small GitLab, and the stored items."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from jobgate.core.agent_configuration import FILE_MAX_BYTES
+from jobgate.core.errors import Conflict, Unavailable
+from jobgate.ports import (
+    ConfigProjectItem,
+    ConfigProjects,
+    GitLab,
+    GitLabGroup,
+    GitLabProject,
+    RefreshStore,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from jobgate.core.agent import AgentSnapshot, ClusterConnection
+    from jobgate.ports import Subject
+
+
+class FakeGitLab(GitLab):
+    """A small GitLab; `failing` names methods that raise Unavailable, `calls` is what was asked."""
+
+    def __init__(
+        self, *, groups: Iterable[GitLabGroup] = (), projects: Iterable[GitLabProject] = ()
+    ) -> None:
+        self.groups = {group.group_id: group for group in groups}
+        self.projects = {project.project_id: project for project in projects}
+        self.files: dict[int, dict[str, bytes]] = defaultdict(dict)
+        self.hidden_files: set[str] = set()
+        self.failing: set[str] = set()
+        self.calls: list[tuple[str, object]] = []
+
+    def push(self, project_id: int, files: Mapping[str, bytes]) -> str:
+        """Replace a project's files; returns the new head."""
+        self.files[project_id] = dict(files)
+        return self._commit(project_id)
+
+    def project(self, ref: int | str) -> GitLabProject | None:
+        self._call("project", ref)
+        if isinstance(ref, int):
+            return self.projects.get(ref)
+        found = (p for p in self.projects.values() if p.path.lower() == ref.lower())
+        return next(found, None)
+
+    def group(self, ref: int | str) -> GitLabGroup | None:
+        self._call("group", ref)
+        if isinstance(ref, int):
+            return self.groups.get(ref)
+        return next((g for g in self.groups.values() if g.path.lower() == ref.lower()), None)
+
+    def head(self, project_id: int, branch: str) -> str | None:
+        self._call("head", project_id)
+        return self._commit(project_id) if project_id in self.files else None
+
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, str]:
+        self._call("agent_files", project_id)
+        return {
+            path: hashlib.sha256(content).hexdigest()
+            for path, content in self.files[project_id].items()
+            if path.startswith(".gitlab/agents/")
+        }
+
+    def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:
+        self._call("raw_file", path)
+        content = self.files[project_id].get(path)
+        if content is None or path in self.hidden_files:
+            return None
+        return content[: FILE_MAX_BYTES + 1]
+
+    def _commit(self, project_id: int) -> str:
+        digest = hashlib.sha256()
+        for path, content in sorted(self.files[project_id].items()):
+            digest.update(path.encode() + b"\0" + content + b"\0")
+        return digest.hexdigest()[:40]
+
+    def _call(self, method: str, argument: object) -> None:
+        self.calls.append((method, argument))
+        if method in self.failing:
+            raise Unavailable(f"GitLab answered 500 to {method}")
+
+
+class FakeRefreshStore(RefreshStore, ConfigProjects):
+    """A refresh's items; `writes` names every write that took effect, in order."""
+
+    def __init__(self) -> None:
+        self.config_projects: dict[tuple[str, int], ConfigProjectItem] = {}
+        self.clusters: dict[tuple[str, int], ClusterConnection] = {}
+        self.snapshots: dict[tuple[str, int], AgentSnapshot] = {}
+        self.index: dict[tuple[str, Subject], dict[int, int]] = defaultdict(dict)
+        self.writes: list[str] = []
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        yield from self.config_projects
+
+    def config_project(self, issuer: str, project_id: int) -> ConfigProjectItem | None:
+        return self.config_projects.get((issuer, project_id))
+
+    def cluster(self, issuer: str, agent_id: int) -> ClusterConnection | None:
+        return self.clusters.get((issuer, agent_id))
+
+    def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None:
+        return self.snapshots.get((issuer, agent_id))
+
+    def add_to_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+        for subject in subjects:
+            stamps = self.index[snapshot.issuer, subject]
+            if stamps.get(snapshot.agent_id, -1) < snapshot.version:
+                stamps[snapshot.agent_id] = snapshot.version
+                self.writes.append(f"add {subject.kind} {subject.id}")
+
+    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:
+        key = (snapshot.issuer, snapshot.agent_id)
+        stored = self.snapshots.get(key)
+        if (None if stored is None else stored.version) != replaces:
+            raise Conflict("another refresh has published this agent meanwhile")
+        self.snapshots[key] = snapshot
+        self.writes.append(f"publish {snapshot.agent_id} v{snapshot.version}")
+
+    def remove_from_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+        for subject in subjects:
+            stamps = self.index[snapshot.issuer, subject]
+            if stamps.get(snapshot.agent_id, snapshot.version + 1) <= snapshot.version:
+                del stamps[snapshot.agent_id]
+                self.writes.append(f"remove {subject.kind} {subject.id}")
+
+    def note_refresh(
+        self,
+        issuer: str,
+        project_id: int,
+        *,
+        root_path: str | None,
+        commit: str | None,
+        error: str | None,
+        at: float,
+    ) -> None:
+        known = self.config_projects.get((issuer, project_id))
+        if known is None:
+            return
+        self.config_projects[issuer, project_id] = ConfigProjectItem(
+            issuer=issuer,
+            project_id=project_id,
+            agents=known.agents,
+            root_path=root_path,
+            last_commit=commit,
+            last_error=error,
+            last_at=at,
+        )
+        self.writes.append(f"note {error or 'good'}")
+
+    def agents_of(self, issuer: str, subject: Subject) -> frozenset[int]:
+        """The agents that the index leads to from a subject."""
+        return frozenset(self.index[issuer, subject])
