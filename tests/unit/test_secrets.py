@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import pytest
+from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.secrets import SecretReader
+from jobgate.adapters.webhook_http import hooks_in
+from jobgate.core.errors import Unavailable
+from jobgate.core.webhook import HookSecrets
+
+from tests.support.fakes import FakeClock
+
+
+class SecretsManager:
+    def __init__(self, answer: dict[str, Any] | AWSError) -> None:
+        self.answer = answer
+        self.calls = 0
+
+    def __call__(self, service: str, operation: str, request: Any) -> dict[str, Any]:
+        assert (service, operation) == ("secretsmanager", "GetSecretValue")
+        self.calls += 1
+        if isinstance(self.answer, AWSError):
+            raise self.answer
+        return self.answer
+
+
+def test_a_secret_is_kept_for_a_minute_and_then_read_again() -> None:
+    manager, clock = SecretsManager({"SecretString": '{"main": "old"}'}), FakeClock()
+    reader = SecretReader(manager, clock=clock)
+    assert reader.json("arn") == {"main": "old"}
+    manager.answer = {"SecretString": '{"main": "new"}'}
+
+    clock.advance(60)
+    assert (reader.json("arn"), manager.calls) == ({"main": "old"}, 1)
+    clock.advance(1)
+
+    assert (reader.json("arn"), manager.calls) == ({"main": "new"}, 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"SecretString": "canary"},
+        {"SecretString": '"canary"'},
+        {"SecretString": '["canary"]'},
+        {"SecretString": '{"canary": '},
+        {"SecretBinary": b"canary"},
+        {},
+        AWSError("ResourceNotFoundException"),
+        AWSError("AccessDeniedException"),
+    ],
+    ids=range(8),
+)
+def test_a_secret_that_cannot_be_used_is_unavailable_and_never_quoted(answer: Any) -> None:
+    reader = SecretReader(SecretsManager(answer), clock=FakeClock())
+
+    with pytest.raises(Unavailable) as refused:
+        reader.json("arn")
+
+    assert "canary" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_hooks_are_those_of_one_issuer() -> None:
+    text = '{"main": [{"secret_token": "s"}, {"signing_token": "whsec_x"}], "other": []}'
+    hooks_of = hooks_in(
+        SecretReader(SecretsManager({"SecretString": text}), clock=FakeClock()), "arn"
+    )
+
+    assert list(hooks_of("main")) == [
+        HookSecrets(secret_token="s", signing_token=None),
+        HookSecrets(secret_token=None, signing_token="whsec_x"),
+    ]
+    assert list(hooks_of("other")) == []
+    assert list(hooks_of("nobody")) == []
