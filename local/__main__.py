@@ -9,17 +9,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from local.installation import (
-    AGENTS,
-    AUDIENCE,
-    PRODUCTION_FILE,
-    STAGING_FILE,
-    WEB,
-    Installation,
-    production_config,
-    staging_config,
-)
-from local.job import FETCH, push
+from local.installation import AUDIENCE, WEB, Installation
+from local.job import FETCH
 from local.kubernetes.progress import TerminalProgress
 from local.stack import EXPECTED_ERRORS, ROOT, Stack
 
@@ -50,12 +41,7 @@ def main(arguments: Sequence[str]) -> int:
                 stack, namespace=_NAMESPACE, tell=lambda command, _: progress.say(f"  {command}")
             )
             installation.grant()
-            push(
-                stack,
-                AGENTS,
-                {PRODUCTION_FILE: production_config(), STAGING_FILE: staging_config(_NAMESPACE)},
-                "Allow the shop, ops and audit",
-            )
+            installation.configure()
             _ENDPOINTS.touch(mode=0o600)
             _ENDPOINTS.write_text(json.dumps(_endpoints(stack), indent=2) + "\n")
             print(_how_to_play(stack))

@@ -6,14 +6,17 @@ project on one cluster, and RBAC that lets one project into one namespace.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.kubernetes.access import create_access, grant_agent, remove_access
 from local.process import ChildFailedError
+from local.repository import push
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +38,7 @@ PRODUCTION_FILE = ".gitlab/agents/production/config.yaml"
 STAGING_FILE = ".gitlab/agents/staging/config.yaml"
 
 _CONTEXT = f"{AGENTS}:"
+_REFRESH_SECONDS = 60.0
 
 
 class CommandFailedError(ChildFailedError):
@@ -105,6 +109,18 @@ class Installation:
         self._bind("web", "edit", f"--group=gitlab:project:{self.projects[WEB]}")
         self._bind("auditor", "view", f"--user={AUDITOR}")
 
+    def configure(self) -> None:
+        """Push both agents' files, and wait until they count. Raises TimeoutError."""
+        files = {
+            PRODUCTION_FILE: production_config(),
+            STAGING_FILE: staging_config(self.namespace),
+        }
+        push(self.stack, AGENTS, files, "Allow the shop, ops and audit")
+        deadline = time.monotonic() + _REFRESH_SECONDS
+        while self._active() < len(files):
+            if time.monotonic() > deadline:
+                raise TimeoutError("The pushed configuration has no effect.")
+
     def remove(self) -> None:
         """Take everything out of the cluster again, the namespace included."""
         remove_access(self.stack.admin, namespace=self.namespace)
@@ -131,6 +147,11 @@ class Installation:
         if done.returncode not in (0, 1):
             raise CommandFailedError(f"jobgate {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def _active(self) -> int:
+        """How many agents have a configuration in force."""
+        agents = json.loads(self.jobgate("agent", "list", "--json"))
+        return sum(agent["state"] == "active" for agent in agents)
 
     def _bind(self, name: str, role: str, subject: str) -> None:
         self.stack.admin.must(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from local.installation import AUDIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from local.gitlab.control_connection import Job
@@ -112,40 +111,3 @@ class JobShell:
             if time.monotonic() - began > seconds:
                 raise TimeoutError(f"{command}: still {result.code}\n{result.output}")
             time.sleep(0.1)
-
-
-def push(stack: Stack, project: str, files: dict[str, str | None], message: str) -> Sequence[str]:
-    """Commit to the default branch in an ordinary clone and `git push`; returns the commands.
-
-    A content of None deletes the file.
-    """
-    clone = stack.folder / "clones" / project
-    git = stack.gitlab.control.git_environment()
-
-    def run(*arguments: str, cwd: Path) -> None:
-        subprocess.run(
-            ["git", *arguments], env=git, cwd=cwd, check=True, capture_output=True, timeout=60
-        )
-
-    if not clone.exists():
-        clone.parent.mkdir(parents=True, exist_ok=True)
-        run(
-            "clone", "--quiet", stack.gitlab.control.push_url(project), str(clone), cwd=clone.parent
-        )
-        run("checkout", "--quiet", "-B", "main", cwd=clone)
-    for path, content in files.items():
-        file = clone / path
-        if content is None:
-            file.unlink()
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(content)
-    run("add", "--all", cwd=clone)
-    run("commit", "--quiet", "--message", message, cwd=clone)
-    run("push", "--quiet", "origin", "main", cwd=clone)
-    return [f"git add {' '.join(files)}", f"git commit -m '{message}'", "git push"]
-
-
-def has_curl() -> bool:
-    """Whether this machine has the curl that jobs fetch with."""
-    return shutil.which("curl", path=os.defpath) is not None

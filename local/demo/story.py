@@ -21,8 +21,9 @@ from local.installation import (
     production_config,
     staging_config,
 )
-from local.job import FETCH, JobShell, Result, push
+from local.job import FETCH, JobShell, Result
 from local.kubernetes.audit import audit_events
+from local.repository import push
 
 if TYPE_CHECKING:
     from collections.abc import Callable

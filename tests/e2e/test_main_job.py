@@ -15,6 +15,7 @@ import pytest
 
 from local.installation import (
     AGENTS,
+    AUDIENCE,
     AUDIT,
     AUDITOR,
     GROUP,
@@ -172,9 +173,10 @@ def test_access_ends_with_the_job(stack: Stack, installation: Installation, stat
 
 
 def test_a_job_that_was_skipped_may_still_run(stack: Stack, installation: Installation) -> None:
-    shell = JobShell.start(stack, WEB, status="skipped")
-    stack.gitlab.control.settle()
-    stack.gitlab.control.set_job_status(shell.job, "running")
+    gitlab = stack.gitlab.control
+    job = gitlab.create_job(WEB, audience=AUDIENCE, status="skipped")
+    gitlab.settle()
+    shell = JobShell.open(stack, gitlab.set_job_status(job, "running"))
     assert shell.fetch().code == 0
 
 
@@ -200,14 +202,14 @@ def test_a_client_may_not_choose_an_identity(job: JobShell) -> None:
     assert "reason client_impersonation" in result.output
 
 
-@pytest.mark.parametrize("command", ["exec deployment/x -- true", "port-forward pod/x 8080"])
+@pytest.mark.parametrize("command", ["exec {pod} -- true", "port-forward {pod} 8080"])
 def test_what_is_not_carried_says_so(job: JobShell, command: str) -> None:
     applied = job.run(
         "kubectl create deployment x --image=nginx && kubectl rollout status deploy/x"
     )
     assert applied.code == 0 or "already exists" in applied.output
     pod = job.run("kubectl get pods -l app=x -o name").output.split()[0]
-    result = job.run("kubectl " + command.replace("deployment/x", pod).replace("pod/x", pod))
+    result = job.run("kubectl " + command.format(pod=pod))
     assert result.code == 1
     assert "reason unsupported" in result.output
 

@@ -343,8 +343,10 @@ def test_a_credential_that_can_not_be_sent_sends_nothing(parts: RelayParts, secr
     assert (_record(parts)["outcome"], _record(parts)["ended"]) == ("refused", "failed")
 
 
-@pytest.mark.parametrize("path", ["/api", "/apis"])
-def test_discoverys_first_calls_are_refused_in_plain_text(parts: RelayParts, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v3"]
+)
+def test_where_no_resource_is_asked_for_a_refusal_is_plain_text(parts: RelayParts, path: str) -> None:
     parts.store.facts = Unavailable("the table")
     response = _ask(parts, a_request(path))
     assert response.status == 403
@@ -354,7 +356,7 @@ def test_discoverys_first_calls_are_refused_in_plain_text(parts: RelayParts, pat
     assert "reason job_unknown, decision d-1" in body
 
 
-@pytest.mark.parametrize("path", ["/api/v1", "/apis/apps", "/api/", "/version", "/"])
+@pytest.mark.parametrize("path", ["/api/v1/pods", "/apis/apps/v1/namespaces/x/deployments/d"])
 def test_other_refusals_are_status_objects(parts: RelayParts, path: str) -> None:
     parts.store.facts = some_facts(snapshot=None)
     response = _ask(parts, a_request(path))

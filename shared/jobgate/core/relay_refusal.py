@@ -1,8 +1,9 @@
 """What the relay answers itself, in the form that kubectl prints.
 
-Measured with kubectl 1.36: the first calls of every CI job, `/api` and `/apis` with an empty
-discovery cache, drop a JSON body and print a 403 in plain text; everywhere else a `Status` is
-printed. No answer carries `Retry-After`: kubectl would try for the better part of a minute.
+Measured with kubectl 1.36 and helm 4.2: clients print a `Status` well where they ask for a resource.
+Where they ask for none (discovery, `/version`, which is helm's first call, OpenAPI), they drop a
+JSON body and say "unknown", while a 403 in plain text is printed whole (docs/adr/0006). No answer
+carries `Retry-After`: kubectl would try for the better part of a minute.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core import kubernetes_status
+from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.reasons import Explanation, Reason
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 DECISION_HEADER = "Jobgate-Decision"
 """On every answer of the relay's own, and on no answer of the API server's: the decision's id."""
 
-_DISCOVERY_ROOTS = ("/api", "/apis")
+_DISCOVERY = frozenset({"api", "apis", "version", "openapi"})
 _UNFAITHFUL = Explanation(
     "The request can't be carried unchanged.",
     "Write the path and the query without empty, '.' or '..' segments, encoded slashes, control "
@@ -80,7 +82,7 @@ def failure_answer(*, path: str, decision_id: str) -> OwnAnswer:
 
 def _answer(status: dict[str, object], *, path: str, decision_id: str) -> OwnAnswer:
     own = ((DECISION_HEADER, decision_id), ("Cache-Control", "no-store"))
-    if path in _DISCOVERY_ROOTS:
+    if _is_discovery(path):
         return OwnAnswer(
             status=403,
             headers=(("Content-Type", "text/plain; charset=utf-8"), *own),
@@ -94,3 +96,9 @@ def _answer(status: dict[str, object], *, path: str, decision_id: str) -> OwnAns
         headers=(("Content-Type", "application/json"), *own),
         body=json.dumps(status, separators=(",", ":")).encode(),
     )
+
+
+def _is_discovery(path: str) -> bool:
+    """Whether a client's discovery asks: for versions, groups and documents, not for a resource."""
+    first = path.lstrip("/").partition("/")[0]
+    return first in _DISCOVERY and not kubernetes_request("GET", path, ()).is_resource
