@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -22,12 +22,14 @@ from local.gateway.request import Request, Target
 from local.gateway.routing import match
 from local.installation import AGENTS, Installation
 from local.invoke import EVENTS, ROOT, Surroundings, filled
-from local.process import wait_until
+from local.process import free_port, wait_until
 from local.sam_template import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from local.gateway.functions import Function
     from local.stack import Stack
 
 
@@ -83,6 +85,16 @@ EXPECTED = {
     "relay/dot_segments": refused(400, "unsupported"),
 }
 
+# What `sam local invoke` can show without a deployed stack.
+WITHOUT_AWS = (
+    "token_exchange/token_malformed",
+    "token_exchange/token_wrong_grant_type",
+    "token_exchange/kubeconfig_without_bearer",
+    "token_exchange/unknown_path",
+    "relay/pods_without_token",
+    "relay/api_discovery_without_token",
+)
+
 
 def cases() -> set[str]:
     return {str(file.relative_to(EVENTS).with_suffix("")) for file in EVENTS.glob("*/*.json")}
@@ -97,13 +109,19 @@ PROXY_CASES = sorted(case for case in cases() if "httpMethod" in event_of(case))
 
 
 @pytest.fixture(scope="module")
+def functions(stack: Stack) -> dict[str, Function]:
+    return Surroundings.of(stack).functions(stack.aws.build_folder)
+
+
+@pytest.fixture(scope="module")
 def emulator_of(
-    stack: Stack, installation: Installation, tmp_path_factory: pytest.TempPathFactory
+    stack: Stack,
+    installation: Installation,
+    functions: dict[str, Function],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str], InterfaceEmulator]]:
     """The emulator of a function by name, started when it is first asked for."""
-    surroundings = Surroundings.of(stack)
-    functions = surroundings.functions(stack.aws.build_folder)
-    runtime = surroundings.runtime(stack.aws.python)
+    runtime = Surroundings.of(stack).runtime(stack.aws.python)
     logs = tmp_path_factory.mktemp("emulators")
     started: dict[str, InterfaceEmulator] = {}
     with ExitStack() as stops:
@@ -200,6 +218,25 @@ def test_event_gives_what_its_case_says(
         return expected.logs in emulator.child.log.read_bytes()[logged:].decode(errors="replace")
 
     wait_until(is_logged, children=[emulator.child], what=f"{expected.logs!r} in the log")
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+@pytest.mark.parametrize("case", WITHOUT_AWS)
+def test_event_gives_the_same_where_aws_can_not_be_reached(
+    case: str, stack: Stack, functions: dict[str, Function], tmp_path: Path
+) -> None:
+    nowhere = f"https://127.0.0.1:{free_port()}"
+    runtime = replace(Surroundings.of(stack).runtime(stack.aws.python), endpoint=nowhere)
+    function = functions[case.partition("/")[0]]
+    emulator = InterfaceEmulator.start(function, runtime, tmp_path / "log")
+    try:
+        answer = emulator.invoke((EVENTS / f"{case}.json").read_bytes())
+    finally:
+        emulator.stop()
+
+    assert answer["statusCode"] == EXPECTED[case].status
+    assert re.search(EXPECTED[case].says, answer["body"])
 
 
 @pytest.mark.stack
