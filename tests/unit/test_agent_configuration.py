@@ -250,11 +250,37 @@ def test_aliases_work() -> None:
 
 
 def test_aliases_that_multiply_end_in_one_problem() -> None:
-    names = ", ".join(f"n{i}" for i in range(1000))
+    names = ", ".join("n" * 1000)
     entries = ", ".join("*entry" for _ in range(2000))
     text = f"x: &entry {{id: a, environments: [{names}]}}\nci_access: {{projects: [{entries}]}}\n"
 
     assert [code for code, _, _ in problems(text)] == ["too_many_nodes"]
+
+
+@pytest.mark.parametrize(
+    "value", ["environments: [{0}]", "access_as: {{impersonate: {{username: u, groups: [{0}]}}}}"]
+)
+def test_aliases_that_multiply_a_long_text_end_in_one_problem(value: str) -> None:
+    texts = f"&long {'x' * 30_000}" + ", *long" * 500
+    text = f"ci_access: {{groups: [{{id: a, {value.format(texts)}}}]}}"
+
+    assert [code for code, _, _ in problems(text)] == ["too_much_text"]
+
+
+def test_a_long_path_repeated_by_an_alias_ends_in_one_problem() -> None:
+    entries = f"{{id: &long {'x' * 30_000}}}" + ", {id: *long}" * 500
+
+    assert [code for code, _, _ in problems(f"ci_access: {{projects: [{entries}]}}")] == [
+        "too_much_text"
+    ]
+
+
+def test_a_file_of_the_greatest_size_without_aliases_has_not_too_much_text() -> None:
+    text = "ci_access: {groups: [{id: a, environments: [%s]}]}"
+
+    configuration = read(text % ("x" * (131_072 - len(text) + 2)))
+
+    assert isinstance(configuration, AgentConfiguration)
 
 
 def test_an_alias_to_itself_is_a_problem_and_no_endless_loop() -> None:

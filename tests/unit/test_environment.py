@@ -51,6 +51,19 @@ def test_many_stars_take_no_longer_than_few() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": "shared"})
 
 
+def test_a_long_pattern_takes_no_longer_than_the_name_it_is_compared_with() -> None:
+    # To compile an expression as long as a whole file would take this child's time many times over.
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CPU, (5, 5))\n"
+        "from jobgate.core.environment import environment_matches\n"
+        "for n in range(100):\n"
+        "    assert environment_matches('*' * (120_000 + n), 'a' * 255)\n"
+        "    assert not environment_matches('*a' * (60_000 + n), 'a' * 255)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": "shared"})
+
+
 @given(st.text(max_size=300))
 def test_a_slug_is_a_dns_label_of_at_most_24_characters(name: str) -> None:
     assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", environment_slug(name))

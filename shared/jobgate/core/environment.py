@@ -20,8 +20,10 @@ def environment_matches(pattern: str, name: str) -> bool:
 
     Anchored at both ends and case-sensitive; `*` doesn't cross a line break.
     """
-    if not pattern:
+    if not pattern or len(pattern) - pattern.count("*") > len(name):
+        # What a name is too short for is never compiled, so no pattern costs more than names do.
         return False
+    pattern = re.sub(r"\*+", "*", pattern)
     first, *others = (re.escape(part) for part in pattern.split("*"))
     if not others:
         return pattern == name

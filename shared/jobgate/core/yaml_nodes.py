@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NODES_MAX = 100_000  # a file of 128 KiB has fewer; more come only from aliases
 _DEPTH_MAX = 50
+# Twice what a file without aliases can hold. More would be stored, and read by every decision.
+_READ_MAX_BYTES = 262_144
 _VALID_YAML = "Make the file valid YAML: one document, UTF-8, spaces for indentation."
 _NO_TAGS = "Remove the tag (!…): values are read as they are written."
 _TEXT_SHOWN = 80
@@ -63,6 +65,7 @@ class NodeReader:
         self.problems: list[Problem] = []
         self._file = file
         self._visited = 0
+        self._read_bytes = 0
 
     def problem(self, node: yaml.Node, code: str, text: str, fix: str) -> None:
         """Report a problem at a node."""
@@ -134,8 +137,7 @@ class NodeReader:
         if not node.value and not may_be_empty:
             self.problem(node, "empty", what, f"Give {what} a value.")
             return None
-        value: str = node.value
-        return value
+        return self._read(node)
 
     def required_text(
         self, given: Mapping[str, yaml.Node], name: str, *, at: yaml.Node, what: str
@@ -164,6 +166,17 @@ class NodeReader:
             self.problem(node, "not_a_boolean", what, f"Make {what} true or false.")
             return False
         return node.value.lower() in ("true", "yes", "on")
+
+    def _read(self, node: yaml.ScalarNode) -> str | None:
+        value: str = node.value
+        if self._read_bytes > _READ_MAX_BYTES:
+            return None
+        self._read_bytes += len(value.encode(errors="surrogatepass"))
+        if self._read_bytes > _READ_MAX_BYTES:
+            fix = "Write shorter texts out: aliases make the file too large."
+            self.problem(node, "too_much_text", f"more than {_READ_MAX_BYTES} bytes of text", fix)
+            return None
+        return value
 
     def _may_visit(self, node: yaml.CollectionNode) -> bool:
         if self._visited > _NODES_MAX:
