@@ -96,8 +96,13 @@ class ExchangeStore(Protocol):
         """The agents that may concern these groups or the whole instance."""
         ...
 
-    def snapshots(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, AgentSnapshot]:
-        """By agent id; an agent without one is left out."""
+    def snapshots(
+        self, issuer: str, agent_ids: Iterable[int]
+    ) -> Mapping[int, AgentSnapshot | None]:
+        """By agent id; an agent without one is left out, and one that can't be read is None.
+
+        So one agent's snapshot, which others write, never takes the other agents away.
+        """
         ...
 
 

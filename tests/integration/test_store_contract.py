@@ -366,6 +366,17 @@ def test_snapshots_are_read_by_the_hundred(aws: AWS, agents: int, round_trips: i
     assert len(counted.operations) == round_trips
 
 
+def test_a_snapshot_that_cannot_be_read_takes_no_other_with_it(aws: AWS) -> None:
+    good = b.an_agent(b.PROD, version=1)
+    DynamoDBRefreshStore(aws.call, aws.table).publish(good, replaces=None)
+    bad = agent_items.snapshot_item(b.an_agent(b.STAGING)) | {"body": {"B": b"not a snapshot"}}
+    aws.put(bad)
+
+    snapshots = aws.decisions().snapshots("main", [b.PROD, b.STAGING])
+
+    assert snapshots == {b.PROD: good, b.STAGING: None}
+
+
 def test_a_place_that_was_fetched_earlier_never_replaces_a_later_one(aws: AWS) -> None:
     places = DynamoDBPlaces(aws.call, aws.table)
     newer = b.a_place(namespace_id=b.TOP, fetched_at=b.NOW + 1)

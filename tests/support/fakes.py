@@ -88,6 +88,7 @@ class FakeExchangeStore(ExchangeStore):
         self.of_groups = dict(of_groups or {})
         self.failing = frozenset(failing)
         self.reads: list[str] = []
+        self.unreadable: frozenset[int] = frozenset()
 
     def exchange_facts(self, job: JobIdentity) -> ExchangeFacts:
         self._read("exchange_facts")
@@ -99,9 +100,12 @@ class FakeExchangeStore(ExchangeStore):
             agent_id for group_id in group_ids for agent_id in self.of_groups.get(group_id, ())
         )
 
-    def snapshots(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, AgentSnapshot]:
+    def snapshots(
+        self, issuer: str, agent_ids: Iterable[int]
+    ) -> Mapping[int, AgentSnapshot | None]:
         self._read("snapshots")
-        return {i: self.agents[i] for i in agent_ids if i in self.agents}
+        unreadable: dict[int, AgentSnapshot | None] = dict.fromkeys(self.unreadable)
+        return {i: self.agents[i] for i in agent_ids if i in self.agents} | unreadable
 
     def _read(self, method: str) -> None:
         self.reads.append(method)

@@ -274,6 +274,26 @@ def test_unknown_surroundings_of_a_known_root_are_said_to_be_unknown() -> None:
     assert Setting(facts=facts, surroundings=UNKNOWN).reason() is Reason.CHAIN_UNKNOWN
 
 
+def test_an_agent_that_cannot_be_read_takes_no_other_agent_away() -> None:
+    setting = Setting(LISTED, facts=b.some_facts(project_agents=[b.PROD, b.STAGING]))
+    setting.store.unreadable = frozenset({b.STAGING})
+
+    outcome = setting.exchange.redeem(TOKEN)
+
+    assert isinstance(outcome, Exchanged)
+    assert [grant.agent_id for grant in outcome.grants] == [b.PROD]
+
+
+def test_an_agent_that_cannot_be_read_grants_nothing() -> None:
+    setting = Setting(LISTED)
+    setting.store.unreadable = frozenset({b.PROD})
+
+    outcome = setting.exchange.redeem(TOKEN)
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.CONFIG_UNKNOWN
+
+
 def test_unknown_surroundings_of_a_stranger_are_not_listed() -> None:
     job = b.a_job(project_path="stranger/app", namespace_id=77)
     facts = b.some_facts(project_agents=[])

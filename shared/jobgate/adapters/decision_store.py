@@ -41,11 +41,13 @@ class DecisionStore(ExchangeStore, RelayStore):
         found = self._get(subjects)
         return frozenset().union(*(items.agents_of(found(subject)) for subject in subjects))
 
-    def snapshots(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, AgentSnapshot]:
+    def snapshots(
+        self, issuer: str, agent_ids: Iterable[int]
+    ) -> Mapping[int, AgentSnapshot | None]:
         keys = {agent_id: items.snapshot_key(issuer, agent_id) for agent_id in sorted(agent_ids)}
         found = self._get(list(keys.values()))
-        read = {i: agent_items.snapshot_of(found(key)) for i, key in keys.items()}
-        return {i: snapshot for i, snapshot in read.items() if snapshot is not None}
+        stored = {i: item for i, key in keys.items() if (item := found(key)) is not None}
+        return {i: _readable(item) for i, item in stored.items()}
 
     def relay_facts(self, job: JobIdentity, agent_id: int) -> RelayFacts:
         snapshot = items.snapshot_key(job.issuer, agent_id)
@@ -80,6 +82,13 @@ class DecisionStore(ExchangeStore, RelayStore):
             return self._call("dynamodb", "BatchGetItem", request)
         except AWSError as exc:
             raise Unavailable(f"the table can't be read: {exc.code}") from exc
+
+
+def _readable(item: items.Item) -> AgentSnapshot | None:
+    try:
+        return agent_items.snapshot_of(item)
+    except Unavailable:
+        return None
 
 
 class _Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobgate.adapters.decision_store import DecisionStore
+from jobgate.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 def read_snapshots(
     connected: Connected, issuer: str, agent_ids: Iterable[int]
 ) -> Mapping[int, AgentSnapshot]:
-    """By agent id; an agent without one is left out."""
+    """By agent id; an agent without one is left out. Raises Unavailable for an unreadable one."""
     store = DecisionStore(connected.aws, connected.stack.table, clock=connected.outside.clock)
-    return store.snapshots(issuer, agent_ids)
+    snapshots: dict[int, AgentSnapshot] = {}
+    for agent_id, snapshot in store.snapshots(issuer, agent_ids).items():
+        if snapshot is None:
+            raise Unavailable(f"the snapshot of agent {agent_id} can't be read")
+        snapshots[agent_id] = snapshot
+    return snapshots

@@ -135,6 +135,8 @@ class Exchange:
         for agent_id, agent in self.store.snapshots(job.issuer, candidates).items():
             if reason := self._life_refusal(job, facts, agent_id):
                 decisions.append(Denied(reason))
+            elif agent is None:
+                decisions.append(Denied(Reason.CONFIG_UNKNOWN))
             else:
                 decisions.append(authorize(job, agent, surroundings, bounds=self.bounds, now=now))
         return decisions
