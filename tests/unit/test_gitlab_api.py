@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,16 @@ def test_an_empty_repository_has_no_default_branch(server: HTTPSServer, gitlab: 
 
     assert project is not None
     assert project.default_branch is None
+
+
+def test_a_project_whose_code_is_not_for_us_is_found_all_the_same(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    # GitLab leaves the key out for whoever may see a project but not its code.
+    shown = {name: value for name, value in PROJECT.items() if name != "default_branch"}
+    server.answer(f"{API}/projects/100", shown)
+
+    assert gitlab.project(100) == dataclasses.replace(THE_PROJECT, default_branch=None)
 
 
 def test_a_group_is_read_with_its_parent(server: HTTPSServer, gitlab: GitLabAPI) -> None:

@@ -331,7 +331,7 @@ def test_an_empty_repository_changes_no_access_and_is_noted() -> None:
     del setting.gitlab.files[b.CONFIG_PROJECT]
 
     assert unchanged(setting, after=setting.run)
-    assert setting.note == "the repository is empty"
+    assert setting.note == "the repository is empty, or not for our token"
 
 
 def test_a_file_that_is_listed_and_then_not_found_is_a_fault_and_not_deleted() -> None:

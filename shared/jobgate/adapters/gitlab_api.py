@@ -44,12 +44,14 @@ class GitLabAPI(GitLab):
         body = self._object(f"/projects/{_segment(ref)}", may_redirect=True)
         if body is None:
             return None
+        # Left out where our token may see the project but not its code, as of a public project.
+        branch = body.get("default_branch")
         try:
             namespace = body["namespace"]
             project = GitLabProject(
                 project_id=_int(body["id"]),
                 path=_str(body["path_with_namespace"]),
-                default_branch=_str(body["default_branch"]) if body["default_branch"] else None,
+                default_branch=_str(branch) if branch else None,
                 namespace_id=_int(namespace["id"]),
                 namespace_path=_str(namespace["full_path"]),
                 namespace_kind=_str(namespace["kind"]),

@@ -75,7 +75,7 @@ class Refresh:
         tree = NamespaceTree(gitlab, now=self.clock())
         head = self._head(gitlab, tree, item.project_id)
         if head is None:
-            self._note(item, error="the repository is empty")
+            self._note(item, error="the repository is empty, or not for our token")
             return
         for agent_id in sorted(item.agents):
             if self._is_registered(item, agent_id):
