@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from jobgate.adapters.http_wire import request_head
 from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity
 from jobgate.core.impersonation import (
     Identity,
@@ -10,6 +11,15 @@ from jobgate.core.impersonation import (
 )
 
 from tests.support import builders as b
+
+
+@pytest.mark.parametrize("name", ["josé", "日本", "JosÃ©"])
+def test_a_name_beyond_ascii_travels_as_the_bytes_that_kubernetes_reads(name: str) -> None:
+    lines = impersonation_headers(Identity(username=name, groups=(name,)))
+
+    head = request_head("GET", "/", lines)
+
+    assert head.count(f": {name}\r\n".encode()) == 2
 
 
 def test_a_static_identity_is_passed_on_as_it_is_written() -> None:

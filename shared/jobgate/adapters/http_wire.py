@@ -24,7 +24,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: [^\r\n\x00]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\x00\r\n]*[^\x00\r\n \t])?)[ \t]*")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00\r\n]*)?")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f]*")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _BODILESS = frozenset({204, 304})
@@ -58,7 +58,8 @@ def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError("a header that can't be sent")
         lines.append(f"{name}: {value}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    # Kubernetes' names are UTF-8: in another encoding a header would name somebody else.
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 class Wire:
