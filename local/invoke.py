@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import ssl
@@ -210,8 +211,8 @@ def main(arguments: Sequence[str]) -> int:
         print("Nothing to invoke against: run `make local` in another terminal.", file=sys.stderr)
         return 2
     try:
-        event = options.event.read_text()
-        return _invoke(surroundings, options.function, event)
+        with contextlib.closing(surroundings.gitlab):
+            return _invoke(surroundings, options.function, options.event.read_text())
     except (BotoCoreError, ChildFailedError, ControlError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

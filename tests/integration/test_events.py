@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 import boto3
 import pytest
 
+from local import invoke
+from local.__main__ import _endpoints
 from local.emulator import InterfaceEmulator
 from local.gateway.api import API, read_api
 from local.gateway.event import Identifiers, build_event
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from local.gateway.functions import Function
     from local.stack import Stack
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -45,6 +49,8 @@ class Expected:
 def refused(status: int, reason: str) -> Expected:
     return Expected(status, f"reason {reason}, decision ", f'"reason":"{reason}"')
 
+
+NONE_FAILED = Expected(None, r'^\{"batchItemFailures": \[\]\}$')
 
 EXPECTED = {
     "token_exchange/token": Expected(200, r'"access_token": "eyJ', '"outcome":"allowed"'),
@@ -63,11 +69,9 @@ EXPECTED = {
     "gitlab_webhook/wrong_secret": Expected(401, "invalid_token", "no known webhook sent this"),
     "gitlab_webhook/unknown_alias": Expected(401, "invalid_token", "no known webhook sent this"),
     "gitlab_webhook/not_json": Expected(400, "The body isn't JSON"),
-    "config_refresh/refresh": Expected(None, r'^\{"batchItemFailures": \[\]\}$'),
-    "config_refresh/refresh_of_an_unknown_project": Expected(
-        None, r'^\{"batchItemFailures": \[\]\}$'
-    ),
-    "config_refresh/job_end": Expected(None, r'^\{"batchItemFailures": \[\]\}$'),
+    "config_refresh/refresh": NONE_FAILED,
+    "config_refresh/refresh_of_an_unknown_project": NONE_FAILED,
+    "config_refresh/job_end": NONE_FAILED,
     "config_refresh/unreadable_message": Expected(
         None, r'"batchItemFailures": \[\{"itemIdentifier": ', "a message of another form"
     ),
@@ -195,7 +199,7 @@ def request_of(event: dict[str, Any]) -> Request:
 
 
 @pytest.mark.stack
-@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+@linux
 @pytest.mark.parametrize("case", sorted(EXPECTED))
 def test_event_gives_what_its_case_says(
     case: str, stack: Stack, emulator_of: Callable[[str], InterfaceEmulator]
@@ -221,7 +225,7 @@ def test_event_gives_what_its_case_says(
 
 
 @pytest.mark.stack
-@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+@linux
 @pytest.mark.parametrize("case", WITHOUT_AWS)
 def test_event_gives_the_same_where_aws_can_not_be_reached(
     case: str, stack: Stack, functions: dict[str, Function], tmp_path: Path
@@ -240,7 +244,7 @@ def test_event_gives_the_same_where_aws_can_not_be_reached(
 
 
 @pytest.mark.stack
-@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+@linux
 def test_refresh_event_makes_config_refresh_read_the_project_from_gitlab(
     stack: Stack, installation: Installation, emulator_of: Callable[[str], InterfaceEmulator]
 ) -> None:
@@ -254,7 +258,7 @@ def test_refresh_event_makes_config_refresh_read_the_project_from_gitlab(
 
 
 @pytest.mark.stack
-@pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
+@linux
 def test_job_end_event_stores_that_the_job_has_ended(
     stack: Stack, emulator_of: Callable[[str], InterfaceEmulator]
 ) -> None:
@@ -267,3 +271,33 @@ def test_job_end_event_stores_that_the_job_has_ended(
     key = {"pk": {"S": f"JOB#{given['issuer']}#{given['job_id']}"}, "sk": {"S": "STATE"}}
     stored = dynamodb.get_item(TableName=stack.aws.outputs["TableName"], Key=key)
     assert stored["Item"]["status"] == {"S": "success"}
+
+
+@pytest.mark.stack
+@linux
+def test_make_invoke_prints_the_answer_of_a_function_of_the_running_stack(
+    stack: Stack,
+    installation: Installation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    endpoints = tmp_path / "endpoints.json"
+    endpoints.write_text(json.dumps(_endpoints(stack)))
+    monkeypatch.setattr(invoke, "_ENDPOINTS", endpoints)
+
+    code = invoke.main(["relay", str(EVENTS / "relay/exec.json")])
+
+    printed = capfd.readouterr()
+    assert (code, json.loads(printed.out)["body"]["code"]) == (0, 501)
+    assert '"reason":"unsupported"' in printed.err
+    assert "(rapid)" not in printed.err
+
+
+def test_make_invoke_without_a_running_stack_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(invoke, "_ENDPOINTS", tmp_path / "endpoints.json")
+
+    assert invoke.main(["relay", "events/relay/exec.json"]) == 2
+    assert "run `make local`" in capsys.readouterr().err
