@@ -1,0 +1,85 @@
+"""What a deployment decides for itself where GitLab, or the safest choice, leaves it open.
+
+Every setting is a field of `Settings`; the environment gives it as `JOBGATE_<NAME>`, the template
+has a parameter of the same name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BOOLEANS = {"true": True, "false": False}
+_FORK_JOBS: Mapping[str, Literal["allow", "deny"]] = {"allow": "allow", "deny": "deny"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A deployment's settings.
+
+    `instance_wide`: entries may name any project or group of the GitLab instance, and
+    `ci_access.instance` counts (GitLab's `organization_cluster_agent_authorization_enabled`).
+    `entry_limit`: projects, and groups, that count of one agent's file.
+    `fork_jobs`: whether a fork's merge request pipeline in the parent project has the parent's
+    access, as in GitLab.
+    `legacy_slugs`: ask GitLab for environments' slugs, since those of old environments can't be
+    computed.
+    `allowed_identities`: users and groups with a reserved name that may be impersonated.
+    `commit_status`: report a refresh as a status of the pushed commit.
+    """
+
+    instance_wide: bool = False
+    entry_limit: int = 500
+    fork_jobs: Literal["allow", "deny"] = "allow"
+    legacy_slugs: bool = False
+    allowed_identities: frozenset[str] = frozenset()
+    commit_status: bool = False
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read `JOBGATE_INSTANCE_WIDE` and the others; an absent one keeps its default.
+
+        Raises ValueError naming the variable, never its value.
+        """
+        default = cls()
+        names = environment.get("JOBGATE_ALLOWED_IDENTITIES", "").split(",")
+        return cls(
+            instance_wide=_boolean(environment, "INSTANCE_WIDE", otherwise=default.instance_wide),
+            entry_limit=_number(environment, "ENTRY_LIMIT", otherwise=default.entry_limit),
+            fork_jobs=_choice(environment, "FORK_JOBS", otherwise=default.fork_jobs),
+            legacy_slugs=_boolean(environment, "LEGACY_SLUGS", otherwise=default.legacy_slugs),
+            allowed_identities=frozenset(name.strip() for name in names if name.strip()),
+            commit_status=_boolean(environment, "COMMIT_STATUS", otherwise=default.commit_status),
+        )
+
+
+def _boolean(environment: Mapping[str, str], name: str, *, otherwise: bool) -> bool:
+    given = environment.get(f"JOBGATE_{name}")
+    if given is None:
+        return otherwise
+    if given not in _BOOLEANS:
+        raise ValueError(f"JOBGATE_{name} is neither true nor false")
+    return _BOOLEANS[given]
+
+
+def _number(environment: Mapping[str, str], name: str, *, otherwise: int) -> int:
+    given = environment.get(f"JOBGATE_{name}")
+    if given is None:
+        return otherwise
+    if not (given.isascii() and given.isdigit() and int(given) > 0):
+        raise ValueError(f"JOBGATE_{name} isn't a positive number")
+    return int(given)
+
+
+def _choice(
+    environment: Mapping[str, str], name: str, *, otherwise: Literal["allow", "deny"]
+) -> Literal["allow", "deny"]:
+    given = environment.get(f"JOBGATE_{name}")
+    if given is None:
+        return otherwise
+    if given not in _FORK_JOBS:
+        raise ValueError(f"JOBGATE_{name} is neither allow nor deny")
+    return _FORK_JOBS[given]
