@@ -40,13 +40,14 @@ def lazy(
     *,
     deployment: Deployment | None = None,
     store: FakePlaceStore | None = None,
+    clock: FakeClock | None = None,
 ) -> LazySurroundings:
     return LazySurroundings(
         lambda: deployment or b.a_deployment(),
         lambda _alias: gitlab,
         store or FakePlaceStore(),
         bounds=BOUNDS,
-        clock=FakeClock(),
+        clock=clock or FakeClock(),
     )
 
 
@@ -185,3 +186,50 @@ def test_a_project_that_moved_during_the_job_is_asked_for_once_and_not_at_each_r
     assert moved.place.namespace_id == b.OTHER_ROOT
     assert again.place == moved.place
     assert len(gitlab.calls) == calls
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["away", "not shown"])
+def test_a_gitlab_that_has_just_failed_is_not_waited_for_at_each_request(*, hidden: bool) -> None:
+    gitlab, clock = a_gitlab(), FakeClock()
+    if hidden:
+        gitlab.projects.clear()
+    else:
+        gitlab.failing.add("project")
+    places = lazy(gitlab, clock=clock)
+    stored = b.known_surroundings(fetched_at=OLD)
+
+    for _ in range(20):
+        assert places.surroundings(b.a_job(), stored.place, stored.chain) == stored
+        clock.advance(0.4)
+
+    assert len(gitlab.calls) == 1
+
+
+@pytest.mark.parametrize("passed", [11, -3600], ids=["later", "the clock was set back"])
+def test_a_gitlab_that_failed_is_asked_again_soon(passed: float) -> None:
+    gitlab, clock = a_gitlab(), FakeClock()
+    gitlab.failing.add("project")
+    places = lazy(gitlab, clock=clock)
+    places.surroundings(b.a_job(), None, None)
+    gitlab.failing.clear()
+    clock.advance(passed)
+
+    found = places.surroundings(b.a_job(), None, None)
+
+    assert found == b.known_surroundings(fetched_at=clock.now)
+
+
+def test_one_project_that_gitlab_does_not_show_keeps_no_other_from_being_asked_for() -> None:
+    places = lazy(a_gitlab())
+    places.surroundings(b.a_job(project_id=999, project_path="top/gone"), None, None)
+
+    assert places.surroundings(b.a_job(), None, None) == b.known_surroundings()
+
+
+@pytest.mark.parametrize("late", ["place", "chain"])
+def test_what_was_fetched_under_a_clock_that_ran_ahead_is_asked_for_again(late: str) -> None:
+    ahead = b.NOW + BOUNDS.leeway + 1
+    place = b.a_place(fetched_at=ahead if late == "place" else b.NOW)
+    chain = b.a_chain(fetched_at=ahead if late == "chain" else b.NOW)
+
+    assert lazy(a_gitlab()).surroundings(b.a_job(), place, chain) == b.known_surroundings()

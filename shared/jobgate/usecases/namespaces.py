@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from jobgate.core.errors import Unavailable
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from jobgate.ports import Clock, Deployment, GitLab, GitLabGroup, GitLabProject, PlaceStore
 
 _DEPTH_MAX = 21  # GitLab allows twenty levels of subgroups
+# After a failure: else each request would wait for LAZY_BUDGET, and ask a slow GitLab yet again.
+_COOL_DOWN_SECONDS = 10.0
+_FAILURES_MAX = 256
 
 
 class NamespaceTree:
@@ -90,29 +94,44 @@ class LazySurroundings(SurroundingsSource):
         self._store = store
         self._bounds = bounds
         self._clock = clock
+        self._failed_at: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def surroundings(
         self, job: JobIdentity, place: ProjectPlace | None, chain: NamespaceChain | None
     ) -> Surroundings:
         """See `SurroundingsSource.surroundings`."""
         stored = Surroundings(place=place, chain=chain)
-        if self._is_fresh(job, stored):
+        if self._is_fresh(job, stored) or self._has_just_failed(job):
             return stored
         try:
             if (job.issuer, job.root_path) not in self._deployment().roots:
                 return stored
             return self._fetched(job)
         except Unavailable:
+            self._failed_at[job.issuer, job.project_id] = self._clock()
+            if len(self._failed_at) > _FAILURES_MAX:
+                self._failed_at.popitem(last=False)
             return stored
 
+    def _has_just_failed(self, job: JobIdentity) -> bool:
+        failed_at = self._failed_at.pop((job.issuer, job.project_id), None)
+        if failed_at is None or not 0 <= self._clock() - failed_at < _COOL_DOWN_SECONDS:
+            return False
+        self._failed_at[job.issuer, job.project_id] = failed_at
+        return True
+
     def _is_fresh(self, job: JobIdentity, stored: Surroundings) -> bool:
-        oldest = self._clock() - self._bounds.chain_fresh
-        if stored.place is None or stored.place.fetched_at < oldest:
+        if stored.place is None or not self._is_young(stored.place.fetched_at):
             return False
         if stored.place.namespace_id != job.namespace_id:
             # The project has moved since the job began: no chain of its old namespace counts.
             return True
-        return stored.chain is not None and stored.chain.fetched_at >= oldest
+        return stored.chain is not None and self._is_young(stored.chain.fetched_at)
+
+    def _is_young(self, fetched_at: float) -> bool:
+        # What is from the future was fetched under a clock that ran ahead: nobody knows when.
+        age = self._clock() - fetched_at
+        return -self._bounds.leeway <= age <= self._bounds.chain_fresh
 
     def _fetched(self, job: JobIdentity) -> Surroundings:
         gitlab = self._gitlab_of(job.issuer)
