@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import traceback
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters.proxy_event import json_answer, request_of
+from jobgate.adapters.log import failure_text
+from jobgate.adapters.proxy_event import json_answer, request_id_of, request_of
 from jobgate.core import access_token, keys
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.kubeconfig import kubeconfig
@@ -68,8 +68,8 @@ class ExchangeHTTP:
         except Unavailable as exc:
             self._log(f"unavailable: {exc}")
             return _error(503, "temporarily_unavailable", "Jobgate can't answer at the moment.")
-        except Exception:  # noqa: BLE001  the one place where nothing may get past
-            self._log(traceback.format_exc())
+        except Exception as exc:  # noqa: BLE001  the one place where nothing may get past
+            self._log(failure_text(request_id_of(event), exc))
             return _error(500, "server_error", "Something went wrong inside Jobgate.")
 
     def _route(self, request: Request) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def write_line(line: str) -> None:
 
 def log(text: str) -> None:
     """Write something for the operators, never for a caller; control characters are escaped."""
-    write_line(json.dumps({"level": "ERROR", "message": text}))
+    write_line(json.dumps({"message": text}))
 
 
 def failure_line(request_id: str, kind: str, exc: BaseException | None = None) -> str:
@@ -24,6 +24,11 @@ def failure_line(request_id: str, kind: str, exc: BaseException | None = None) -
     """
     line = {"type": "failure", "request_id": request_id, "error": kind}
     return json.dumps(line if exc is None else {**line, "where": place_of(exc)})
+
+
+def failure_text(request_id: str, exc: BaseException) -> str:
+    """The same for `log`."""
+    return f"failure {request_id}: {type(exc).__name__} at {place_of(exc)}"
 
 
 def place_of(exc: BaseException) -> str:

@@ -89,6 +89,11 @@ def request_of(event: Event, *, max_body_bytes: int) -> Request:
     )
 
 
+def request_id_of(event: Event) -> str:
+    """API Gateway's id of the request, which the caller has too (x-amzn-RequestId)."""
+    return str(event.get("requestContext", {}).get("requestId", ""))
+
+
 def json_answer(
     status: int, value: object, headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:

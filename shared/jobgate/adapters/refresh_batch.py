@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.batch import SqsFifoPartialProcessor, process_partial_response
 
+from jobgate.adapters.log import failure_text
 from jobgate.adapters.refresh_queue import JobMessage, RefreshMessage, message_of
 from jobgate.core.errors import JobgateError
 
@@ -48,6 +48,6 @@ class RefreshBatch:
         except JobgateError as exc:
             self._log(f"message {record.message_id}: {type(exc).__name__}: {exc}")
             raise
-        except Exception:
-            self._log(traceback.format_exc())
+        except Exception as exc:
+            self._log(failure_text(record.message_id, exc))
             raise

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters.proxy_event import json_answer, request_of
+from jobgate.adapters.log import failure_text
+from jobgate.adapters.proxy_event import json_answer, request_id_of, request_of
 from jobgate.core.errors import InvalidRequest, InvalidToken, Unavailable
 from jobgate.core.issuer import ALIAS_FORM
 from jobgate.core.webhook import HookSecrets
@@ -59,7 +59,7 @@ class WebhookHTTP:
         except Unavailable as exc:
             self._log(f"unavailable: {exc}")
             return json_answer(503, {"error": "temporarily_unavailable"})
-        except Exception:  # noqa: BLE001  the one place where nothing may get past
-            self._log(traceback.format_exc())
+        except Exception as exc:  # noqa: BLE001  the one place where nothing may get past
+            self._log(failure_text(request_id_of(event), exc))
             return json_answer(500, {"error": "server_error"})
         return json_answer(202, {})
