@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from jobgate.core.authorization import Denied, Rule, authorize
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
 from jobgate.core.namespace import Surroundings
+from jobgate.core.reasons import Reason
 from jobgate.ports import Deployment, GitLabGroup, GitLabProject
 from jobgate.usecases.namespaces import LazySurroundings, NamespaceTree
 
@@ -233,3 +235,18 @@ def test_what_was_fetched_under_a_clock_that_ran_ahead_is_asked_for_again(late: 
     chain = b.a_chain(fetched_at=ahead if late == "chain" else b.NOW)
 
     assert lazy(a_gitlab()).surroundings(b.a_job(), place, chain) == b.known_surroundings()
+
+
+@pytest.mark.parametrize("root", ["stranger", "top"], ids=["unknown root", "GitLab is away"])
+def test_a_project_that_was_moved_keeps_nothing_by_the_place_that_it_has_left(root: str) -> None:
+    gitlab = a_gitlab()
+    gitlab.failing.add("project")
+    moved = b.a_job(project_path=f"{root}/app", namespace_id=b.OTHER_ROOT)
+    agent = b.an_agent(projects={b.APP: b.an_entry()})
+
+    found = lazy(gitlab).surroundings(moved, b.a_place(fetched_at=OLD), None)
+
+    assert found == Surroundings(place=None, chain=None)
+    assert authorize(moved, agent, found, bounds=BOUNDS, now=b.NOW) == Denied(
+        Reason.CHAIN_UNKNOWN, Rule(kind="project", id=b.APP, path="top/sub1/app")
+    )

@@ -101,7 +101,12 @@ class LazySurroundings(SurroundingsSource):
     ) -> Surroundings:
         """See `SurroundingsSource.surroundings`."""
         stored = Surroundings(place=place, chain=chain)
-        if self._is_fresh(job, stored) or self._has_just_failed(job):
+        if self._is_fresh(job, stored):
+            return stored
+        if place is not None and place.namespace_id != job.namespace_id:
+            # Old, and the signed token says otherwise: no scope can be judged by it.
+            stored = Surroundings(place=None, chain=chain)
+        if self._has_just_failed(job):
             return stored
         try:
             if (job.issuer, job.root_path) not in self._deployment().roots:
