@@ -390,6 +390,15 @@ def test_a_place_that_was_fetched_earlier_never_replaces_a_later_one(aws: AWS) -
     assert (facts.place, facts.chain) == (newer, b.a_chain(fetched_at=b.NOW + 1))
 
 
+def test_a_place_that_was_kept_under_a_clock_that_ran_ahead_is_replaced(aws: AWS) -> None:
+    places = DynamoDBPlaces(aws.call, aws.table)
+    places.save_place("main", b.APP, b.a_place(namespace_id=b.TOP, fetched_at=b.NOW + 3600))
+
+    places.save_place("main", b.APP, b.a_place())
+
+    assert aws.decisions().exchange_facts(b.a_job()).place == b.a_place()
+
+
 def _large() -> AgentSnapshot:
     """500 projects and 500 groups with long paths that don't compress well."""
 
@@ -596,6 +605,17 @@ def test_a_deployment_is_read_again_when_it_is_too_old(aws: AWS) -> None:
     clock.advance(1)
 
     assert set(read().issuers) == {"main"}
+
+
+def test_a_deployment_that_was_read_before_the_clock_was_set_back_is_read_again(aws: AWS) -> None:
+    aws.put(items.issuer_item(b.an_issuer()))
+    read, clock = a_reader(aws)
+    read()
+    aws.put(items.issuer_item(b.an_issuer("other", is_default=False)))
+
+    clock.advance(-3600)
+
+    assert set(read().issuers) == {"main", "other"}
 
 
 def test_an_issuer_is_not_trusted_longer_than_it_can_be_read(aws: AWS) -> None:

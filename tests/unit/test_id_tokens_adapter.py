@@ -396,6 +396,17 @@ def test_keys_are_fetched_again_when_they_are_too_old(gitlab: GitLab) -> None:
     assert gitlab.fetches == (2, 2)
 
 
+def test_keys_that_were_fetched_before_the_clock_was_set_back_are_fetched_again(
+    gitlab: GitLab,
+) -> None:
+    token = gitlab.token(iat=int(b.NOW) - 3600, nbf=int(b.NOW) - 3600)
+    gitlab.verify(token)
+    gitlab.publish(OTHER.jwk)
+    gitlab.clock.advance(-3600)
+
+    assert gitlab.outcome(token) == "invalid"
+
+
 def test_a_rotated_key_is_found_once_the_floor_has_passed(gitlab: GitLab) -> None:
     gitlab.verify()
     gitlab.publish(KEY.jwk, OTHER.jwk)

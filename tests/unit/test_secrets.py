@@ -39,6 +39,17 @@ def test_a_secret_is_kept_for_a_minute_and_then_read_again() -> None:
     assert (reader.json("arn"), manager.calls) == ({"main": "new"}, 2)
 
 
+def test_a_secret_that_was_read_before_the_clock_was_set_back_is_read_again() -> None:
+    manager, clock = SecretsManager({"SecretString": '{"main": "old"}'}), FakeClock()
+    reader = SecretReader(manager, clock=clock)
+    reader.json("arn")
+    manager.answer = {"SecretString": '{"main": "new"}'}
+
+    clock.advance(-3600)
+
+    assert reader.json("arn") == {"main": "new"}
+
+
 @pytest.mark.parametrize(
     "answer",
     [

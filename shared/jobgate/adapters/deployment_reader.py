@@ -36,7 +36,8 @@ class DeploymentReader:
     def __call__(self) -> Deployment:
         """The deployment, no older than ISSUERS_MAX_AGE."""
         now = self._clock()
-        if self._read is None or self._read[0] + self._bounds.issuers_max_age < now:
+        # Read in the future means that the clock was set back: that isn't young.
+        if self._read is None or not 0 <= now - self._read[0] <= self._bounds.issuers_max_age:
             self._read = now, self._deployment()
         return self._read[1]
 

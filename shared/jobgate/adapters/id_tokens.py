@@ -129,13 +129,14 @@ class IssuerKeys:
 
     def _known(self, now: float) -> _Fetched | None:
         fetched = self._fetched
-        if fetched is None or fetched.at + self._bounds.jwks_stale < now:
+        # Fetched in the future means that the clock was set back: nobody knows how old that is.
+        if fetched is None or not 0 <= now - fetched.at <= self._bounds.jwks_stale:
             return None
         return fetched
 
     def _due(self, kid: str, known: _Fetched | None, now: float) -> bool:
         since = now - self._tried_at
-        if self._failed and since < _FAILURE_COOL_DOWN_SECONDS:
+        if self._failed and 0 <= since < _FAILURE_COOL_DOWN_SECONDS:
             return False
         if known is None or known.at + self._bounds.jwks_max_age < now:
             return True

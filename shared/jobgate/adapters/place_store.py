@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
 
+_CLOCKS_DIFFER_SECONDS = 300.0  # far more than two functions' clocks do, and than a call takes
+
 
 class DynamoDBPlaces(PlaceStore):
     """Places and chains in the table."""
@@ -36,9 +38,15 @@ class DynamoDBPlaces(PlaceStore):
                 {
                     "TableName": self._table,
                     "Item": item | {"fetched_at": number},
-                    # A slow writer must not put back what a faster one has just corrected.
-                    "ConditionExpression": "attribute_not_exists(pk) OR fetched_at <= :at",
-                    "ExpressionAttributeValues": {":at": number},
+                    # A slow writer must not put back what a faster one has just corrected; one
+                    # whose clock ran ahead must not keep all others out until then.
+                    "ConditionExpression": (
+                        "attribute_not_exists(pk) OR fetched_at <= :at OR fetched_at > :ahead"
+                    ),
+                    "ExpressionAttributeValues": {
+                        ":at": number,
+                        ":ahead": {"N": repr(fetched_at + _CLOCKS_DIFFER_SECONDS)},
+                    },
                 },
             )
         except AWSError as exc:

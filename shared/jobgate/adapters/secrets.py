@@ -27,7 +27,8 @@ class SecretReader:
         """The JSON object in the secret of this ARN; raises Unavailable."""
         now = self._clock()
         known = self._read.get(secret)
-        if known is None or known[0] + _KEPT_SECONDS < now:
+        # Read in the future means that the clock was set back: that isn't young.
+        if known is None or not 0 <= now - known[0] <= _KEPT_SECONDS:
             known = self._read[secret] = now, self._value(secret)
         return known[1]
 
