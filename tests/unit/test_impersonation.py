@@ -69,6 +69,24 @@ def test_the_default_issuer_adds_no_extra_of_its_own() -> None:
     assert "jobgate/issuer" not in dict(identity.extra)
 
 
+def test_an_environment_without_a_tier_names_no_tier() -> None:
+    job = b.a_job(environment="prod")
+
+    identity = identity_of(
+        job, b.a_grant(access_as=AsCIJob()), issuer=b.an_issuer(), chain=b.a_chain()
+    )
+
+    assert identity is not None
+    assert identity.groups == (
+        "gitlab:ci_job",
+        "gitlab:group:1",
+        "gitlab:group:2",
+        "gitlab:project:100",
+        "gitlab:project_env:100:prod",
+    )
+    assert "agent.gitlab.com/environment_tier" not in dict(identity.extra)
+
+
 @pytest.mark.parametrize(
     "identity",
     [
