@@ -142,8 +142,8 @@ def test_null_is_as_absent(text: str) -> None:
         ("ci_access: {projects: [{id: a, resource_management: {off_: 1}}]}", "unknown_key", 1, 54),
         ("a: [", "yaml_syntax", 2, 1),
         ("a: b: c", "yaml_syntax", 1, 5),
-        ("a: 1\n---\nb: 2", "yaml_syntax", 2, 1),
-        ("a: *nowhere", "yaml_syntax", 1, 4),
+        ("a: 1\n---\nb: 2", "second_document", 2, 1),
+        ("a: *nowhere", "unknown_alias", 1, 4),
         ("ci_access: !!python/object/apply:os.system [id]", "tag", 1, 12),
         ("ci_access: {projects: [{id: !!str 12}]}", "tag", 1, 29),
         ("ci_access: !unknown {}", "tag", 1, 12),
@@ -250,7 +250,7 @@ def test_aliases_work() -> None:
 
 
 def test_aliases_that_multiply_end_in_one_problem() -> None:
-    names = ", ".join("n" * 1000)
+    names = ", ".join("e" * 1000)
     entries = ", ".join("*entry" for _ in range(2000))
     text = f"x: &entry {{id: a, environments: [{names}]}}\nci_access: {{projects: [{entries}]}}\n"
 
@@ -286,7 +286,7 @@ def test_a_file_of_the_greatest_size_without_aliases_has_not_too_much_text() -> 
 def test_an_alias_to_itself_is_a_problem_and_no_endless_loop() -> None:
     found = problems("ci_access: {projects: &self [*self]}")
 
-    assert [code for code, _, _ in found] == ["not_a_mapping"]
+    assert [code for code, _, _ in found] == ["alias_of_itself"]
 
 
 def test_the_problems_of_one_file_are_bounded() -> None:
@@ -297,7 +297,7 @@ def test_the_offending_text_is_shown_but_not_at_length() -> None:
     result = read(f"ci_access: {{{'k' * 500}: 1}}")
 
     assert isinstance(result, InvalidConfiguration)
-    assert len(result.problems[0].text) <= 80
+    assert len(result.problems[0].text) <= 120
 
 
 @given(st.binary(max_size=200))

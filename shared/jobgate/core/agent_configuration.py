@@ -10,15 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity, Problem
-from jobgate.core.yaml_nodes import NodeReader, parse
+from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity
+from jobgate.core.node_reader import NodeReader, is_null
+from jobgate.core.problem import ProblemCode, Problems
+from jobgate.core.yaml_nodes import SequenceNode, parse
 
 if TYPE_CHECKING:
-    import yaml
-
-    from jobgate.core.agent import AccessAs
+    from jobgate.core.agent import AccessAs, Problem
+    from jobgate.core.yaml_nodes import Node
 
 FILE_MAX_BYTES = 131_072  # GitLab's agent.configuration.max_configuration_file_size
+_FULL_PATH = "Give the full path, such as top/app: ids aren't read here."
 _ENTRY_KEYS = (
     "default_namespace",
     "access_as",
@@ -63,28 +65,19 @@ def read_configuration(
     """Read a file's content; None is a file that isn't there, and like an empty one valid."""
     if data is None:
         return AgentConfiguration()
+    problems = Problems(file)
     if len(data) > FILE_MAX_BYTES:
-        problem = Problem(
-            code="file_too_large",
-            file=file,
-            line=1,
-            column=1,
-            text=f"more than {FILE_MAX_BYTES} bytes",
-            fix=f"Make the file smaller than {FILE_MAX_BYTES} bytes.",
-        )
-        return InvalidConfiguration((problem,))
-    root = parse(data, file=file)
-    if isinstance(root, Problem):
-        return InvalidConfiguration((root,))
-    reader = NodeReader(file)
-    configuration = _configuration(reader, root)
-    if reader.problems:
-        return InvalidConfiguration(tuple(reader.problems))
-    return configuration
+        text = f"more than {FILE_MAX_BYTES} bytes"
+        fix = "Make the file smaller: authorize groups instead of their projects."
+        problems.add(ProblemCode.FILE_TOO_LARGE, (1, 1), text=text, fix=fix)
+        return InvalidConfiguration(problems.in_order())
+    configuration = _configuration(NodeReader(problems), parse(data, problems))
+    found = problems.in_order()
+    return InvalidConfiguration(found) if found else configuration
 
 
-def _configuration(reader: NodeReader, root: yaml.Node | None) -> AgentConfiguration:
-    top = reader.mapping(root, what="the file") or {}
+def _configuration(reader: NodeReader, root: Node | None) -> AgentConfiguration:
+    top = reader.mapping(root, what="the file", names=("ci_access",), others=True) or {}
     names = ("projects", "groups", "instance")
     access = reader.mapping(top.get("ci_access"), what="ci_access", names=names) or {}
     instance = access.get("instance")
@@ -92,30 +85,31 @@ def _configuration(reader: NodeReader, root: yaml.Node | None) -> AgentConfigura
         projects=_entries(reader, access.get("projects"), "ci_access.projects"),
         groups=_entries(reader, access.get("groups"), "ci_access.groups"),
         instance=None
-        if instance is None or reader.is_null(instance)
+        if instance is None or is_null(instance)
         else _entry(reader, instance, "ci_access.instance", needs_id=False),
     )
 
 
-def _entries(reader: NodeReader, node: yaml.Node | None, what: str) -> tuple[WrittenEntry, ...]:
+def _entries(reader: NodeReader, node: Node | None, what: str) -> tuple[WrittenEntry, ...]:
     return tuple(
         _entry(reader, item, f"{what}[{number}]", needs_id=True)
         for number, item in enumerate(reader.sequence(node, what=what))
     )
 
 
-def _entry(reader: NodeReader, node: yaml.Node, what: str, *, needs_id: bool) -> WrittenEntry:
+def _entry(reader: NodeReader, node: Node, what: str, *, needs_id: bool) -> WrittenEntry:
     names = ("id", *_ENTRY_KEYS) if needs_id else _ENTRY_KEYS
     given = reader.mapping(node, what=what, names=names)
-    mark = ((given or {}).get("id") or node).start_mark
-    line, column = mark.line + 1, mark.column + 1
+    line, column = ((given or {}).get("id") or node).place
     if given is None:
         return WrittenEntry(path="", line=line, column=column)
     resources = f"{what}.resource_management"
     managed = reader.mapping(given.get("resource_management"), what=resources, names=("enabled",))
     reader.boolean((managed or {}).get("enabled"), what=f"{resources}.enabled")
     return WrittenEntry(
-        path=reader.required_text(given, "id", at=node, what=what) if needs_id else "",
+        path=reader.required_text(given, "id", at=node, what=what, fix=_FULL_PATH)
+        if needs_id
+        else "",
         line=line,
         column=column,
         access_as=_access_as(reader, given.get("access_as"), f"{what}.access_as"),
@@ -130,16 +124,17 @@ def _entry(reader: NodeReader, node: yaml.Node, what: str, *, needs_id: bool) ->
     )
 
 
-def _access_as(reader: NodeReader, node: yaml.Node | None, what: str) -> AccessAs:
-    if node is None or reader.is_null(node):
+def _access_as(reader: NodeReader, node: Node | None, what: str) -> AccessAs:
+    if node is None or is_null(node):
         return AsAgent()
     given = reader.mapping(node, what=what, names=("agent", "ci_job", "impersonate"))
     if given is None:
         return AsAgent()
-    set_kinds = [kind for kind, value in given.items() if not reader.is_null(value)]
+    set_kinds = [kind for kind, value in given.items() if not is_null(value)]
     if len(set_kinds) != 1:
         fix = "Give exactly one of agent: {}, ci_job: {} and impersonate: {…}."
-        reader.problem(node, "access_as_not_one", what, fix)
+        text = f"{what}: {', '.join(set_kinds) or 'none'}"
+        reader.problem(node, ProblemCode.ACCESS_AS_NOT_ONE, text, fix)
         return AsAgent()
     kind = set_kinds[0]
     if kind == "impersonate":
@@ -148,7 +143,7 @@ def _access_as(reader: NodeReader, node: yaml.Node | None, what: str) -> AccessA
     return AsCIJob() if kind == "ci_job" else AsAgent()
 
 
-def _identity(reader: NodeReader, node: yaml.Node, what: str) -> AsIdentity:
+def _identity(reader: NodeReader, node: Node, what: str) -> AsIdentity:
     given = reader.mapping(node, what=what, names=("username", "uid", "groups", "extra"))
     if given is None:
         return AsIdentity(username="")
@@ -164,12 +159,13 @@ def _identity(reader: NodeReader, node: yaml.Node, what: str) -> AsIdentity:
     )
 
 
-def _extra(reader: NodeReader, node: yaml.Node, what: str) -> tuple[str, tuple[str, ...]]:
+def _extra(reader: NodeReader, node: Node, what: str) -> tuple[str, tuple[str, ...]]:
     given = reader.mapping(node, what=what, names=("key", "val"))
     if given is None:
         return "", ()
-    known = len(reader.problems)
-    values = reader.texts(given.get("val"), what=f"{what}.val")
-    if not values and len(reader.problems) == known:
-        reader.problem(node, "val_missing", what, "Add val: with at least one value.")
+    val = given.get("val")
+    if is_null(val) or (isinstance(val, SequenceNode) and not val.items):
+        fix = "Add val: with at least one value."
+        reader.problem(node, ProblemCode.VAL_MISSING, f"{what} without val", fix)
+    values = reader.texts(val, what=f"{what}.val")
     return reader.required_text(given, "key", at=node, what=what), values

@@ -1,199 +1,179 @@
 """YAML as a tree of nodes with their places, so that every mistake can be shown where it is.
 
-The input is hostile: documents, depth, aliases and nodes are bounded, tags and duplicate keys are
-refused (YAML 1.1 as PyYAML reads it). Nothing is ever constructed from the file but texts, booleans
-and lists.
+The input is hostile, and nothing is ever constructed from it but these nodes: one document, a
+bounded depth, no tags. Aliases share the node that they name, so that a tree is never larger than
+its file; whoever walks it bounds how often it is walked (see `node_reader`).
 """
 
 from __future__ import annotations
 
-import difflib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from yaml.reader import ReaderError
 
-from jobgate.core.agent import PROBLEMS_MAX, Problem
+from jobgate.core.problem import ProblemCode
+from jobgate.core.yaml_scalars import Kind, kind_of_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable
 
-_NODES_MAX = 100_000  # a file of 128 KiB has fewer; more come only from aliases
-_DEPTH_MAX = 50
-# Twice what a file without aliases can hold. More would be stored, and read by every decision.
-_READ_MAX_BYTES = 262_144
-_VALID_YAML = "Make the file valid YAML: one document, UTF-8, spaces for indentation."
-_NO_TAGS = "Remove the tag (!…): values are read as they are written."
-_TEXT_SHOWN = 80
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NULL = "tag:yaml.org,2002:null"
-_STRING = "tag:yaml.org,2002:str"
-_BOOLEAN = "tag:yaml.org,2002:bool"
+    from jobgate.core.problem import Problems
+
+DEPTH_MAX = 50
+_VERSION = (1, 1)
+_VALID_YAML = "Make the file valid YAML, with spaces for indentation."
 
 
-def parse(data: bytes, *, file: str) -> yaml.Node | Problem | None:
-    """The root node of the only document; None for an empty file."""
+@dataclass(frozen=True, slots=True)
+class ScalarNode:
+    """A text, or what an unquoted one stands for; `place` is line and column from 1."""
+
+    place: tuple[int, int]
+    value: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceNode:
+    """A list."""
+
+    place: tuple[int, int]
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingNode:
+    """Keys and values in the file's order, duplicates and merge keys included."""
+
+    place: tuple[int, int]
+    pairs: tuple[tuple[Node, Node], ...]
+
+
+Node = ScalarNode | SequenceNode | MappingNode
+
+
+def parse(data: bytes, problems: Problems) -> Node | None:
+    """The root of the only document; None for an empty file, or where it can't be read at all."""
     try:
-        text = data.decode()
-        depth = 0
-        for event in yaml.parse(text, Loader=_LOADER):
-            tag = getattr(event, "tag", None)
-            if tag is not None:
-                return _problem(file, "tag", event.start_mark, str(tag), _NO_TAGS)
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-            if depth > _DEPTH_MAX:
-                return _problem(file, "too_deep", event.start_mark, "nested too deeply")
-        root: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
-    except UnicodeDecodeError:
-        return _problem(file, "not_utf8", None, "not UTF-8")
-    except yaml.MarkedYAMLError as exc:
-        return _problem(file, "yaml_syntax", exc.problem_mark or exc.context_mark, exc.problem)
-    except yaml.YAMLError:
-        return _problem(file, "yaml_syntax", None, "can't be read")
-    return root
-
-
-class NodeReader:
-    """Reads typed values from nodes and collects every problem on the way, up to PROBLEMS_MAX.
-
-    A value of the wrong kind is reported and read as if it were absent.
-    """
-
-    def __init__(self, file: str) -> None:
-        self.problems: list[Problem] = []
-        self._file = file
-        self._visited = 0
-        self._read_bytes = 0
-
-    def problem(self, node: yaml.Node, code: str, text: str, fix: str) -> None:
-        """Report a problem at a node."""
-        if len(self.problems) == PROBLEMS_MAX:
-            return
-        mark = node.start_mark
-        self.problems.append(
-            Problem(
-                code=code,
-                file=self._file,
-                line=mark.line + 1,
-                column=mark.column + 1,
-                text=text[:_TEXT_SHOWN],
-                fix=fix,
-            )
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        bad = data[exc.start : exc.start + 1].hex()
+        problems.add(
+            ProblemCode.NOT_UTF8,
+            _place_after(data[: exc.start]),
+            text=f"byte 0x{bad}",
+            fix="Save the file as UTF-8.",
         )
-
-    def is_null(self, node: yaml.Node) -> bool:
-        """Whether a node is YAML's null."""
-        return bool(node.tag == _NULL)
-
-    def mapping(
-        self, node: yaml.Node | None, *, what: str, names: Sequence[str] | None = None
-    ) -> dict[str, yaml.Node] | None:
-        """A mapping by key, empty where it's absent or null; None where it isn't one, reported.
-
-        `names` are the keys that it may have; without, it may have any.
-        """
-        if node is None or self.is_null(node):
-            return {}
-        if not isinstance(node, yaml.MappingNode):
-            self.problem(node, "not_a_mapping", what, f"Make {what} a mapping (key: value).")
-            return None
-        if not self._may_visit(node):
-            return None
-        values: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag != _STRING:
-                self.problem(key, "key_not_text", what, "Make every key a text.")
-            elif key.value in values:
-                self.problem(key, "duplicate_key", key.value, "Leave one of the two.")
-            else:
-                values[key.value] = value
-                if names is not None and key.value not in names:
-                    near = difflib.get_close_matches(key.value, names, n=1)
-                    hint = f"Did you mean {near[0]}?" if near else f"Remove it from {what}."
-                    self.problem(key, "unknown_key", f"{what}.{key.value}", hint)
-        return values
-
-    def sequence(self, node: yaml.Node | None, *, what: str) -> Sequence[yaml.Node]:
-        """A list's nodes; none where it's absent or null."""
-        if node is None or self.is_null(node):
-            return ()
-        if not isinstance(node, yaml.SequenceNode):
-            self.problem(node, "not_a_list", what, f"Make {what} a list (- item).")
-            return ()
-        if not self._may_visit(node):
-            return ()
-        items: Sequence[yaml.Node] = node.value
-        return items
-
-    def text(self, node: yaml.Node | None, *, what: str, may_be_empty: bool = False) -> str | None:
-        """A text; None where it's absent or null."""
-        if node is None or self.is_null(node):
-            return None
-        if not isinstance(node, yaml.ScalarNode) or node.tag != _STRING:
-            self.problem(node, "not_a_text", what, f'Make {what} a text, in quotes: "…".')
-            return None
-        if not node.value and not may_be_empty:
-            self.problem(node, "empty", what, f"Give {what} a value.")
-            return None
-        return self._read(node)
-
-    def required_text(
-        self, given: Mapping[str, yaml.Node], name: str, *, at: yaml.Node, what: str
-    ) -> str:
-        """The text under a key of the mapping `at`, where it must be; empty where it isn't."""
-        node = given.get(name)
-        if node is None or self.is_null(node):
-            self.problem(at, f"{name}_missing", what, f"Add {name}: with a value.")
-        return self.text(node, what=f"{what}.{name}") or ""
-
-    def texts(self, node: yaml.Node | None, *, what: str) -> tuple[str, ...]:
-        """A list of texts that aren't empty."""
-        texts: list[str] = []
-        for number, item in enumerate(self.sequence(node, what=what)):
-            if self.is_null(item):
-                self.problem(item, "empty", f"{what}[{number}]", "Give it a value.")
-            elif text := self.text(item, what=f"{what}[{number}]"):
-                texts.append(text)
-        return tuple(texts)
-
-    def boolean(self, node: yaml.Node | None, *, what: str) -> bool:
-        """A boolean; false where it's absent or null."""
-        if node is None or self.is_null(node):
-            return False
-        if not isinstance(node, yaml.ScalarNode) or node.tag != _BOOLEAN:
-            self.problem(node, "not_a_boolean", what, f"Make {what} true or false.")
-            return False
-        return node.value.lower() in ("true", "yes", "on")
-
-    def _read(self, node: yaml.ScalarNode) -> str | None:
-        value: str = node.value
-        if self._read_bytes > _READ_MAX_BYTES:
-            return None
-        self._read_bytes += len(value.encode(errors="surrogatepass"))
-        if self._read_bytes > _READ_MAX_BYTES:
-            fix = "Write shorter texts out: aliases make the file too large."
-            self.problem(node, "too_much_text", f"more than {_READ_MAX_BYTES} bytes of text", fix)
-            return None
-        return value
-
-    def _may_visit(self, node: yaml.CollectionNode) -> bool:
-        if self._visited > _NODES_MAX:
-            return False
-        self._visited += 1 + len(node.value)
-        if self._visited > _NODES_MAX:
-            fix = "Write the entries out: aliases make the file too large."
-            self.problem(node, "too_many_nodes", f"more than {_NODES_MAX} values", fix)
-        return self._visited <= _NODES_MAX
+        return None
+    try:
+        return _Composer(problems).compose(yaml.parse(text, Loader=yaml.CSafeLoader))
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        place = (1, 1) if mark is None else _place(mark)
+        what = exc.problem or exc.context or "can't be read"
+        problems.add(ProblemCode.YAML_SYNTAX, place, text=what, fix=_VALID_YAML)
+    except ReaderError as exc:
+        place = _place_after(text.encode()[: exc.position])
+        fix = "Remove the control character."
+        problems.add(ProblemCode.YAML_SYNTAX, place, text=exc.reason, fix=fix)
+    return None
 
 
-def _problem(file: str, code: str, mark: Any, text: str | None, fix: str = _VALID_YAML) -> Problem:
-    return Problem(
-        code=code,
-        file=file,
-        line=1 if mark is None else mark.line + 1,
-        column=1 if mark is None else mark.column + 1,
-        text=(text or "can't be read")[:_TEXT_SHOWN],
-        fix=fix,
-    )
+class _Composer:
+    """Builds the tree from libyaml's events, without recursion."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+        self._anchors: dict[str, Node | None] = {}  # None: the node isn't complete yet
+
+    def compose(self, events: Iterable[Any]) -> Node | None:
+        root: list[Node] = []
+        open_starts: list[Any] = []
+        open_items = [root]
+        for event in events:
+            match event:
+                case yaml.ScalarEvent():
+                    open_items[-1].append(self._complete(event, self._scalar(event)))
+                case yaml.AliasEvent():
+                    open_items[-1].append(self._alias(event))
+                case yaml.CollectionStartEvent():
+                    if len(open_starts) == DEPTH_MAX:
+                        self._too_deep(event)
+                        return None
+                    if event.anchor is not None:
+                        self._anchors[event.anchor] = None
+                    open_starts.append(event)
+                    open_items.append([])
+                case yaml.CollectionEndEvent():
+                    start, items = open_starts.pop(), open_items.pop()
+                    open_items[-1].append(self._complete(start, _collection(start, items)))
+                case yaml.DocumentStartEvent():
+                    if root:
+                        self._second_document(event)
+                        return None
+                    self._check_version(event)
+        return root[0] if root else None
+
+    def _scalar(self, event: yaml.ScalarEvent) -> ScalarNode:
+        is_plain, _ = event.implicit
+        kind = kind_of_plain(event.value) if is_plain else Kind.TEXT
+        return ScalarNode(_place(event.start_mark), event.value, kind)
+
+    def _complete(self, event: Any, node: Node) -> Node:
+        if event.tag is not None:
+            fix = "Remove the tag (!…); put the value in quotes if it shall be a text."
+            self._problems.add(ProblemCode.TAG, node.place, text=event.tag, fix=fix)
+            node = ScalarNode(node.place, "", Kind.UNREADABLE)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: yaml.AliasEvent) -> Node:
+        place, name = _place(event.start_mark), event.anchor
+        node = self._anchors.get(name)
+        if node is not None:
+            return node
+        if name in self._anchors:
+            code, fix = ProblemCode.ALIAS_OF_ITSELF, "Write out what shall be repeated here."
+        else:
+            code, fix = ProblemCode.UNKNOWN_ALIAS, f"Set &{name} above, or quote the text."
+        self._problems.add(code, place, text=f"*{name}", fix=fix)
+        return ScalarNode(place, "", Kind.UNREADABLE)
+
+    def _too_deep(self, event: Any) -> None:
+        text = f"more than {DEPTH_MAX} levels"
+        fix = f"Keep lists and mappings within {DEPTH_MAX} levels."
+        self._problems.add(ProblemCode.TOO_DEEP, _place(event.start_mark), text=text, fix=fix)
+
+    def _check_version(self, event: yaml.DocumentStartEvent) -> None:
+        if event.version not in (None, _VERSION):
+            fix = "Remove the line %YAML: GitLab reads version 1.1 alone."
+            place = _place(event.start_mark)
+            text = "%YAML {}.{}".format(*event.version)
+            self._problems.add(ProblemCode.YAML_SYNTAX, place, text=text, fix=fix)
+
+    def _second_document(self, event: Any) -> None:
+        place = _place(event.start_mark)
+        fix = "Keep one document: GitLab doesn't read what comes after this line."
+        self._problems.add(ProblemCode.SECOND_DOCUMENT, place, text="---", fix=fix)
+
+
+def _collection(start: Any, items: list[Node]) -> Node:
+    place = _place(start.start_mark)
+    if isinstance(start, yaml.SequenceStartEvent):
+        return SequenceNode(place, tuple(items))
+    return MappingNode(place, tuple(zip(items[::2], items[1::2], strict=True)))
+
+
+def _place(mark: Any) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
+
+
+def _place_after(data: bytes) -> tuple[int, int]:
+    """The place that follows some valid UTF-8; libyaml gives no line for a character it refuses."""
+    # Not splitlines(): YAML breaks lines at fewer characters.
+    lines = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    _, _, line = lines.rpartition("\n")
+    return (lines.count("\n") + 1, len(line) + 1)
