@@ -274,6 +274,17 @@ def test_unknown_surroundings_of_a_known_root_are_said_to_be_unknown() -> None:
     assert Setting(facts=facts, surroundings=UNKNOWN).reason() is Reason.CHAIN_UNKNOWN
 
 
+def test_a_job_that_has_ended_is_told_so_and_costs_no_further_read() -> None:
+    ended = b.some_facts(state=b.a_state("success"))
+    setting = Setting(facts=ended)
+
+    outcome = setting.exchange.redeem(TOKEN)
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.JOB_FINISHED
+    assert setting.store.reads == ["exchange_facts"]
+
+
 def test_an_agent_that_cannot_be_read_takes_no_other_agent_away() -> None:
     setting = Setting(LISTED, facts=b.some_facts(project_agents=[b.PROD, b.STAGING]))
     setting.store.unreadable = frozenset({b.STAGING})

@@ -236,6 +236,20 @@ def test_pages_without_an_end_are_given_up(server: HTTPSServer, gitlab: GitLabAP
         gitlab.agent_files(50, "abc")
 
 
+@pytest.mark.parametrize(
+    "link",
+    ['<https://x.test/rewritten?page=2>; rel="next"', '</no/api?page=2>; rel=next; x=y', 'rel="next"'],
+)
+def test_a_next_page_that_cannot_be_found_is_no_end_of_the_list(
+    server: HTTPSServer, gitlab: GitLabAPI, link: str
+) -> None:
+    # Files on it would count as deleted.
+    server.answer(TREE, [], headers={"Link": link}, keep=True)
+
+    with pytest.raises(Unavailable):
+        gitlab.agent_files(50, "abc")
+
+
 def test_a_next_page_elsewhere_is_asked_for_here(server: HTTPSServer, gitlab: GitLabAPI) -> None:
     entry = {"id": "b", "type": "blob", "path": ".gitlab/agents/a/config.yaml"}
     elsewhere = f"https://evil.example.test{API}/projects/50/repository/tree?page_token=2"
