@@ -238,7 +238,11 @@ def test_pages_without_an_end_are_given_up(server: HTTPSServer, gitlab: GitLabAP
 
 @pytest.mark.parametrize(
     "link",
-    ['<https://x.test/rewritten?page=2>; rel="next"', '</no/api?page=2>; rel=next; x=y', 'rel="next"'],
+    [
+        '<https://x.test/rewritten?page=2>; rel="next"',
+        "</no/api?page=2>; rel=next; x=y",
+        'rel="next"',
+    ],
 )
 def test_a_next_page_that_cannot_be_found_is_no_end_of_the_list(
     server: HTTPSServer, gitlab: GitLabAPI, link: str
