@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from jobgate.core.errors import Unavailable
-from jobgate.ports import GitLabGroup, GitLabOfJobs, GitLabProject
+from jobgate.ports import GitLab, GitLabGroup, GitLabProject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,13 +21,11 @@ _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it 
 _AGENTS_FOLDER = ".gitlab/agents"
 # GitLab, "Rules for naming": no segment is empty, and none is "." or "..".
 _FULL_PATH = re.compile(r"(?!\.{1,2}(/|$))[\w.][\w.-]*(/(?!\.{1,2}(/|$))[\w.][\w.-]*)*", re.ASCII)
-_NUMERIC = re.compile(r"[0-9]+")
-_SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,22}[a-z0-9])?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _NEXT = re.compile(r"""\brel=("?)next\1(?![\w-])""", re.IGNORECASE)
 
 
-class GitLabAPI(GitLabOfJobs):
+class GitLabAPI(GitLab):
     """One instance, within `seconds` for all its calls together.
 
     Only 200 and 404 are answers; a redirect of a project or group (a path that was renamed away)
@@ -66,41 +64,19 @@ class GitLabAPI(GitLabOfJobs):
     def group(self, ref: int | str) -> GitLabGroup | None:
         if not _may_exist(ref):
             return None
-        if isinstance(ref, str) and _NUMERIC.fullmatch(ref):
-            return self._group_of_numeric_path(ref)
         body = self._object(f"/groups/{_segment(ref)}?with_projects=false", may_redirect=True)
         if body is None:
             return None
-        group = _group(body)
-        return group if _is(ref, group.group_id, group.path) else None
-
-    def _group_of_numeric_path(self, path: str) -> GitLabGroup | None:
-        """A top-level group whose path is a number: `/groups/2024` would ask for the id 2024."""
-        query = {"search": path, "top_level_only": "true", "per_page": "100"}
-        for body in self._pages(f"/groups?{urlencode(query)}"):
-            group = _group(body)
-            if group.path == path:
-                return group
-        return None
-
-    def has_job(self, project_id: int, job_id: int) -> bool:
-        body = self._object(f"/projects/{project_id}/jobs/{job_id}")
-        if body is None:
-            return False
         try:
-            return _int(body["id"]) == job_id
+            parent = body["parent_id"]
+            group = GitLabGroup(
+                group_id=_int(body["id"]),
+                path=_str(body["full_path"]),
+                parent_id=None if parent is None else _int(parent),
+            )
         except (KeyError, TypeError, ValueError) as exc:
-            raise Unavailable("a job in a form that isn't GitLab's") from exc
-
-    def environment_slug(self, project_id: int, name: str) -> str | None:
-        query = urlencode({"name": name, "per_page": "100"})
-        for environment in self._pages(f"/projects/{project_id}/environments?{query}"):
-            try:
-                if _str(environment["name"]) == name:
-                    return _slug(environment["slug"])
-            except (KeyError, TypeError, ValueError) as exc:
-                raise Unavailable("an environment in a form that isn't GitLab's") from exc
-        return None
+            raise Unavailable("a group in a form that isn't GitLab's") from exc
+        return group if _is(ref, group.group_id, group.path) else None
 
     def head(self, project_id: int, branch: str) -> str | None:
         body = self._object(f"/projects/{project_id}/repository/branches/{_segment(branch)}")
@@ -184,25 +160,6 @@ def _may_exist(ref: int | str) -> bool:
 def _is(ref: int | str, found_id: int, found_path: str) -> bool:
     """Whether what was found is what was asked for; `/groups/2024` asks for the id 2024."""
     return found_id == ref if isinstance(ref, int) else found_path.lower() == ref.lower()
-
-
-def _group(body: dict[str, Any]) -> GitLabGroup:
-    try:
-        parent = body["parent_id"]
-        return GitLabGroup(
-            group_id=_int(body["id"]),
-            path=_str(body["full_path"]),
-            parent_id=None if parent is None else _int(parent),
-        )
-    except (KeyError, TypeError, ValueError) as exc:
-        raise Unavailable("a group in a form that isn't GitLab's") from exc
-
-
-def _slug(value: object) -> str:
-    slug = _str(value)
-    if not _SLUG.fullmatch(slug):
-        raise ValueError("not a slug")
-    return slug
 
 
 def _int(value: object) -> int:
