@@ -89,5 +89,6 @@ class Problems:
 
 def printable(text: str) -> str:
     """A text of a hostile file as a terminal may show it: escaped, and not at length."""
-    cut = text if len(text) <= _TEXT_SHOWN else f"{text[: _TEXT_SHOWN - 1]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    cut = text[: _TEXT_SHOWN + 1]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return shown if len(shown) <= _TEXT_SHOWN else f"{shown[: _TEXT_SHOWN - 1]}…"
