@@ -131,7 +131,7 @@ class _Composer:
         return node
 
     def _alias(self, event: yaml.AliasEvent) -> Node:
-        place, name = _place(event.start_mark), event.anchor
+        place, name = _place(event.start_mark), str(event.anchor)
         node = self._anchors.get(name)
         if node is not None:
             return node
