@@ -8,14 +8,18 @@ from botocore.exceptions import BotoCoreError
 from typer.core import TyperGroup
 
 from jobgate.cli import agents, issuers
+from jobgate.cli import decide as offline
+from jobgate.cli import lint as linting
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.errors import FINDINGS, exit_code, sentence
 from jobgate.cli.gitlab_setup import connect_gitlab
 from jobgate.cli.inputs import certificate_authority, read_file
-from jobgate.cli.output import plain
+from jobgate.cli.output import Output, plain
+from jobgate.cli.sarif import sarif
 from jobgate.cli.setup import set_up
 from jobgate.cli.status import show_status
-from jobgate.core.errors import JobgateError
+from jobgate.core.errors import InvalidRequest, JobgateError
+from jobgate.core.settings import Settings
 
 
 class _Commands(TyperGroup):
@@ -64,6 +68,66 @@ def status_command(context: typer.Context, stack: StackName, as_json: AsJSON = F
     """Show each configuration project and its problems. Exit code 1 if there are any."""
     if show_status(connect(context, stack, as_json=as_json)):
         raise typer.Exit(FINDINGS)
+
+
+@app.command("lint")
+def lint_command(
+    *,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Checkouts; else this folder.")
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            envvar="CI_PROJECT_PATH",
+            help="The full path of the project that the files are of.",
+        ),
+    ] = None,
+    risk: Annotated[
+        bool, typer.Option("--risk", help="Tell also what is valid and may not be meant.")
+    ] = False,
+    instance_wide: Annotated[
+        bool, typer.Option("--instance-wide", help="The deployment's InstanceWide is on.")
+    ] = False,
+    entry_limit: Annotated[
+        int, typer.Option("--entry-limit", min=1, help="The deployment's EntryLimit.")
+    ] = Settings().entry_limit,
+    as_json: AsJSON = False,
+    as_sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0.")] = False,
+) -> None:
+    """Check the agents' files of checkouts, offline. Exit code 1 if there are findings."""
+    if as_json and as_sarif:
+        raise InvalidRequest("Give --json or --sarif, not both.")
+    findings = linting.lint(
+        paths or [Path()],
+        settings=Settings(instance_wide=instance_wide, entry_limit=entry_limit),
+        project_path=project,
+        with_risks=risk,
+    )
+    output = Output(as_json=as_json or as_sarif)
+    linting.show(output, findings)
+    output.result(sarif(findings) if as_sarif else linting.as_json(findings))
+    if findings:
+        raise typer.Exit(FINDINGS)
+
+
+@app.command("decide")
+def decide_command(
+    agents_folders: Annotated[
+        list[str],
+        typer.Option(
+            "--agents",
+            metavar="[PROJECT_PATH=]DIR",
+            help="A checkout's .gitlab/agents, and the configuration project it is of. Repeatable.",
+        ),
+    ],
+    instance: Annotated[Path, typer.Option("--instance", help="The GitLab instance, as JSON.")],
+    claims: Annotated[Path, typer.Option("--claims", help="An ID token's payload, as JSON.")],
+    as_json: AsJSON = False,
+) -> None:
+    """Decide offline what a job would get of each agent. Exit code 0, allowed or not."""
+    offline.show(Output(as_json=as_json), offline.decide(agents_folders, instance, claims))
 
 
 @gitlab.command("connect")

@@ -1,0 +1,241 @@
+"""`jobgate decide`: what a job would get of every agent, from files alone.
+
+For a merge request on a configuration project, and for tests: nothing is asked of a deployment or
+of GitLab, and the decision is the deployment's own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobgate.cli.checkouts import read_agents_folder
+from jobgate.cli.given_instance import GivenGitLab, GivenStore
+from jobgate.cli.instance_file import json_object, read_instance
+from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity
+from jobgate.core.agent_folder import AGENTS_FOLDER
+from jobgate.core.authorization import Allowed
+from jobgate.core.bounds import Bounds
+from jobgate.core.errors import InvalidRequest
+from jobgate.core.issuer import Issuer
+from jobgate.usecases.decide import Decide
+from jobgate.usecases.refresh import Refresh
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobgate.cli.checkouts import CheckedOut
+    from jobgate.cli.instance_file import GivenInstance
+    from jobgate.cli.output import Output
+    from jobgate.core.agent import AccessAs, Problem
+    from jobgate.core.impersonation import Identity
+    from jobgate.ports import GitLabProject
+    from jobgate.usecases.decide import AgentDecision, Decided
+
+_FILE_MAX_BYTES = 64 * 1024 * 1024  # an instance of some hundred thousand projects
+_ISSUER = Issuer(
+    alias="main",
+    url="https://gitlab.invalid",
+    base_url="https://gitlab.invalid",
+    audience="https://jobgate.invalid",
+    ca=None,
+    is_default=True,
+)
+
+
+def decide(agents: Sequence[str], instance: Path, claims: Path) -> Decided:
+    """Decide for every agent of the instance. Raises InvalidRequest."""
+    given = read_instance(_text(instance, "--instance"))
+    payload = _claims(_text(claims, "--claims"))
+    gitlab = GivenGitLab(given, _trees(agents, given))
+    store = GivenStore(_ISSUER.alias, given.agents)
+    now = _moment(payload)
+    refresh = Refresh(
+        gitlab_of=lambda _alias: gitlab,
+        store=store,
+        recorder=lambda _line: None,
+        settings=given.settings,
+        clock=lambda: now,
+    )
+    deciding = Decide(
+        issuer=_ISSUER,
+        gitlab=gitlab,
+        store=store,
+        refresh=refresh,
+        slugs=given.slugs,
+        settings=given.settings,
+        bounds=Bounds(),
+        now=now,
+    )
+    return deciding.run(payload, {agent.agent_id: agent.project_id for agent in given.agents})
+
+
+def as_json(decided: Decided) -> dict[str, Any]:
+    """The answer in the form for scripts."""
+    return {
+        "v": 1,
+        "agents": [_agent(agent) for agent in decided.agents],
+        "problems": [problem_as_json(problem) for problem in decided.problems],
+    }
+
+
+def problem_as_json(problem: Problem) -> dict[str, Any]:
+    """A problem in the form for scripts."""
+    return {
+        "code": problem.code,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "text": problem.text,
+        "fix": problem.fix,
+    }
+
+
+def show(output: Output, decided: Decided) -> None:
+    """Print the answer."""
+    output.table(
+        ("agent", "allowed", "via", "as", "namespace", "reason", "nearest miss"),
+        [_row(_agent(agent)) for agent in decided.agents],
+    )
+    for problem in decided.problems:
+        output.say(
+            f"{problem.file}:{problem.line}:{problem.column}: {problem.code}: {problem.text}. "
+            f"{problem.fix}"
+        )
+    output.result(as_json(decided))
+
+
+def _row(agent: Mapping[str, Any]) -> tuple[object, ...]:
+    via, identity = agent["via"], agent["identity"]
+    return (
+        agent["context"],
+        "yes" if agent["allowed"] else "no",
+        via and " ".join(filter(None, (via["kind"], via["path"]))),
+        identity["user"] if identity else agent["access_as"],
+        agent["namespace"],
+        agent["reason"],
+        agent["nearest_miss"],
+    )
+
+
+def _agent(agent: AgentDecision) -> dict[str, Any]:
+    decision = agent.decision
+    found: dict[str, Any] = {
+        "id": agent.agent_id,
+        "context": agent.context,
+        "allowed": isinstance(decision, Allowed),
+        "via": None,
+        "access_as": None,
+        "identity": None,
+        "namespace": None,
+        "reason": None,
+        "nearest_miss": agent.nearest_miss,
+    }
+    if isinstance(decision, Allowed):
+        grant = decision.grant
+        found["via"] = {"kind": grant.rule.kind, "id": grant.rule.id, "path": grant.rule.path}
+        found["access_as"] = _mode(grant.access_as)
+        found["identity"] = None if agent.identity is None else _identity(agent.identity)
+        found["namespace"] = grant.namespace
+    else:
+        found["reason"] = decision.reason.value
+    return found
+
+
+def _mode(access_as: AccessAs) -> str:
+    match access_as:
+        case AsAgent():
+            return "agent"
+        case AsCIJob():
+            return "ci_job"
+        case AsIdentity():
+            return "impersonate"
+
+
+def _identity(identity: Identity) -> dict[str, Any]:
+    extra: dict[str, list[str]] = {}
+    for key, values in identity.extra:
+        extra.setdefault(key, []).extend(values)
+    return {
+        "user": identity.username,
+        "uid": identity.uid,
+        "groups": list(identity.groups),
+        "extra": extra,
+    }
+
+
+def _claims(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("eyJ"):
+        # A token is a credential: what a shell's history or a job's log shows needn't be one.
+        raise InvalidRequest("--claims: give the payload of the ID token, not the token itself.")
+    return json_object(text, "--claims")
+
+
+def _moment(claims: Mapping[str, Any]) -> float:
+    """The decision is made for the moment when the token was, so that an old one can be tried."""
+    issued_at = claims.get("iat")
+    return issued_at if isinstance(issued_at, int) and not isinstance(issued_at, bool) else 0
+
+
+def _trees(agents: Sequence[str], instance: GivenInstance) -> dict[int, dict[str, CheckedOut]]:
+    """What is in each configuration project that a folder is given for."""
+    holders = {agent.project_id for agent in instance.agents}
+    projects = {p.path.lower(): p for p in instance.projects if p.project_id in holders}
+    named = [text.partition("=") for text in agents if "=" in text]
+    found = [(_project(path, projects), Path(folder)) for path, _, folder in named]
+    for text in agents:
+        if "=" not in text:
+            folder = Path(text)
+            found += [(holder, folder) for holder in _holder(folder, instance, projects, found)]
+    for project, count in Counter(project.path for project, _ in found).items():
+        if count > 1:
+            raise InvalidRequest(f"--agents: {project} is given twice.")
+    return {project.project_id: read_agents_folder(_checked(folder)) for project, folder in found}
+
+
+def _project(path: str, projects: Mapping[str, GitLabProject]) -> GitLabProject:
+    project = projects.get(path.lower())
+    if project is None:
+        raise InvalidRequest(f"--agents: no project {path} with an agent is in --instance.")
+    return project
+
+
+def _holder(
+    folder: Path,
+    instance: GivenInstance,
+    projects: Mapping[str, GitLabProject],
+    taken: Sequence[tuple[GitLabProject, Path]],
+) -> list[GitLabProject]:
+    """The project that a folder without a path is of: the one that has agents of these names."""
+    ids = {project.project_id for project, _ in taken}
+    free = [project for project in projects.values() if project.project_id not in ids]
+    if len(free) > 1:
+        names = {path.name for path in _checked(folder).iterdir()}
+        ids = {agent.project_id for agent in instance.agents if agent.name in names}
+        free = [project for project in free if project.project_id in ids]
+    if len(free) > 1:
+        raise InvalidRequest(f"--agents: say whose {folder} is, as PROJECT_PATH=DIR.")
+    return free
+
+
+def _checked(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise InvalidRequest(f"--agents: {folder} isn't a folder.")
+    if (folder / AGENTS_FOLDER).is_dir():
+        raise InvalidRequest(f"--agents: give the folder {folder / AGENTS_FOLDER} itself.")
+    return folder
+
+
+def _text(path: Path, option: str) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_MAX_BYTES + 1)
+    except OSError as exc:
+        raise InvalidRequest(f"{option}: {path} can't be read: {exc.strerror}.") from exc
+    if len(content) > _FILE_MAX_BYTES:
+        raise InvalidRequest(f"{option}: {path} is larger than {_FILE_MAX_BYTES} bytes.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"{option}: {path} isn't UTF-8 text.") from exc
