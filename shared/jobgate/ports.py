@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from jobgate.core.access_token import AccessToken
     from jobgate.core.agent import AgentSnapshot, ClusterConnection, Credential
+    from jobgate.core.agent_folder import FileKind
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, VerifiedJob
@@ -109,19 +110,45 @@ class ExchangeStore(Protocol):
 class PlaceStore(Protocol):
     """Keeps what GitLab said of where things are."""
 
+    def places(self, issuer: str, project_ids: Sequence[int]) -> Mapping[int, ProjectPlace]:
+        """By project id; one that isn't stored, or can't be read, is left out."""
+        ...
+
     def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None: ...
 
     def save_chain(self, issuer: str, chain: NamespaceChain) -> None: ...
 
 
-class SurroundingsSource(Protocol):
-    """Where a job's project is: from the table while fresh, else from GitLab within a budget."""
+class JobLookup(Protocol):
+    """What one request finds out about its job, in the table and lazily from GitLab.
+
+    LAZY_BUDGET bounds all that it asks of GitLab. What can't be found out in time stays as it was
+    stored, or unknown; only the table can make these raise.
+    """
+
+    def project_runs_job(self) -> bool:
+        """Whether GitLab confirms that the job's project is the one that runs it."""
+        ...
 
     def surroundings(
-        self, job: JobIdentity, place: ProjectPlace | None, chain: NamespaceChain | None
+        self, place: ProjectPlace | None, chain: NamespaceChain | None
     ) -> Surroundings:
-        """Never raises: what can't be found out in time stays as it was stored, or unknown."""
+        """Where the job's project is now, without configuration projects."""
         ...
+
+    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
+        """Where configuration projects are now; an unknown one is left out."""
+        ...
+
+    def environment_slug(self) -> str | None:
+        """The slug of the job's environment, None where it isn't needed or can't be had."""
+        ...
+
+
+class Lookups(Protocol):
+    """Begins a request's lookups."""
+
+    def of(self, job: JobIdentity) -> JobLookup: ...
 
 
 # --- Relay ---
@@ -308,12 +335,24 @@ class GitLab(Protocol):
         """The commit at a branch's head."""
         ...
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, str]:
-        """Path to blob id of every file below `.gitlab/agents` at a commit."""
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:
+        """Every path below `.gitlab/agents` at a commit, folders included, with its kind."""
         ...
 
     def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:
         """A file's content at a commit, cut one byte above the largest configuration."""
+        ...
+
+
+class GitLabOfJobs(GitLab, Protocol):
+    """What GitLab is asked about a running job beside where its project is."""
+
+    def has_job(self, project_id: int, job_id: int) -> bool:
+        """Whether this project runs this job."""
+        ...
+
+    def environment_slug(self, project_id: int, name: str) -> str | None:
+        """The slug of a project's environment."""
         ...
 
 

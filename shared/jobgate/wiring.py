@@ -11,13 +11,14 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from jobgate.core.bounds import Bounds
+from jobgate.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.relay_endpoint import RelayEndpoint
-    from jobgate.ports import Deployment, GitLab, SurroundingsSource
+    from jobgate.ports import Deployment, GitLabOfJobs, Lookups
 
     Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -36,7 +37,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     from jobgate.adapters.signed_aws import SignedAWS
     from jobgate.usecases.exchange import Exchange
 
-    bounds = Bounds.from_environment(environment)
+    settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
     call = SignedAWS(environment, clock=_clock)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
@@ -44,9 +45,10 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
         deployment=deployment,
         verifier=IDTokenVerifier(deployment, bounds=bounds, clock=_clock),
         store=DecisionStore(call, table, clock=_clock),
-        places=_places(environment, call, deployment, bounds),
+        lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
         signer=KMSSigner(call, deployment, clock=_clock),
         recorder=write_line,
+        settings=settings,
         bounds=bounds,
         clock=_clock,
         new_id=_new_id,
@@ -67,7 +69,7 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
     from jobgate.usecases.relay import Relay
     from jobgate.usecases.relay_facts import RelayFactsCache
 
-    bounds = Bounds.from_environment(environment)
+    settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
     call = SignedAWS(environment, clock=_clock)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
@@ -76,13 +78,14 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
         verifier=PublishedKeysVerifier(deployment, bounds=bounds, clock=_clock),
         facts=RelayFactsCache(
             DecisionStore(call, table, clock=_clock),
-            _places(environment, call, deployment, bounds),
+            _lookups(environment, call, deployment, settings=settings, bounds=bounds),
             bounds=bounds,
             clock=_clock,
         ),
         secrets=SecretsManagerClusterSecrets(call, clock=_clock),
         clusters=DirectClusterGateway(clock=_clock),
         recorder=write_line,
+        settings=settings,
         bounds=bounds,
         clock=_clock,
     )
@@ -127,6 +130,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
         gitlab_of=_gitlab_of(environment, call, deployment, seconds=_REFRESH_SECONDS),
         store=DynamoDBRefreshStore(call, table),
         recorder=write_line,
+        settings=Settings.from_environment(environment),
         clock=_clock,
     )
     return RefreshBatch(refresh, DynamoDBJobStates(call, table, bounds=bounds), log=log)
@@ -150,19 +154,22 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
     return handler
 
 
-def _places(
+def _lookups(
     environment: Mapping[str, str],
     call: AWSCall,
     deployment: Callable[[], Deployment],
+    *,
+    settings: Settings,
     bounds: Bounds,
-) -> SurroundingsSource:
+) -> Lookups:
     from jobgate.adapters.place_store import DynamoDBPlaces
-    from jobgate.usecases.namespaces import LazySurroundings
+    from jobgate.usecases.lookups import LazyLookups
 
-    return LazySurroundings(
+    return LazyLookups(
         deployment,
         _gitlab_of(environment, call, deployment, seconds=bounds.lazy_budget),
         DynamoDBPlaces(call, environment["JOBGATE_TABLE"]),
+        settings=settings,
         bounds=bounds,
         clock=_clock,
     )
@@ -174,7 +181,7 @@ def _gitlab_of(
     deployment: Callable[[], Deployment],
     *,
     seconds: float,
-) -> Callable[[str], GitLab]:
+) -> Callable[[str], GitLabOfJobs]:
     """GitLab by issuer alias, each with `seconds` for all that is asked of it in one go."""
     from jobgate.adapters.gitlab_api import GitLabAPI
     from jobgate.adapters.https import HTTPSClient
@@ -185,7 +192,7 @@ def _gitlab_of(
     tokens_secret = environment["JOBGATE_GITLAB_TOKENS_SECRET"]
     clients: dict[tuple[str, str | None], HTTPSClient] = {}
 
-    def gitlab_of(alias: str) -> GitLab:
+    def gitlab_of(alias: str) -> GitLabOfJobs:
         issuer = deployment().issuers.get(alias)
         token = secrets.json(tokens_secret).get(alias)
         if issuer is None or not isinstance(token, str):

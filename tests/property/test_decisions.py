@@ -7,7 +7,8 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import Phase, assume, find, given, settings
+from hypothesis import Phase, assume, find, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity, Entry
 from jobgate.core.agent_configuration import AgentConfiguration, read_configuration
@@ -18,6 +19,7 @@ from jobgate.core.impersonation import (
     identity_of,
     impersonation_headers,
 )
+from jobgate.core.settings import Settings
 from jobgate.core.snapshot import Targets, compile_snapshot
 
 from tests.support import builders as b
@@ -43,7 +45,12 @@ def decide(
     question: Question, *, agent: AgentSnapshot | None = None, now: float = b.NOW
 ) -> Decision:
     return authorize(
-        question.job, agent or question.agent, question.surroundings, bounds=BOUNDS, now=now
+        question.job,
+        agent or question.agent,
+        question.surroundings,
+        settings=question.settings,
+        bounds=BOUNDS,
+        now=now,
     )
 
 
@@ -54,7 +61,9 @@ def test_the_generated_questions_are_allowed_in_every_way(kind: str) -> None:
         return isinstance(decision, Allowed) and decision.grant.rule.kind == kind
 
     assert find(
-        questions(), is_allowed, settings=settings(max_examples=2000, phases=[Phase.generate])
+        questions(),
+        is_allowed,
+        settings=hypothesis_settings(max_examples=2000, phases=[Phase.generate]),
     )
 
 
@@ -164,7 +173,7 @@ def test_a_condition_more_never_allows_more(question: Question) -> None:
 def test_knowing_less_never_allows_more(question: Question) -> None:
     nothing = dataclasses.replace(question.surroundings, place=None, chain=None)
 
-    blind = authorize(question.job, question.agent, nothing, bounds=BOUNDS, now=b.NOW)
+    blind = decide(dataclasses.replace(question, surroundings=nothing))
 
     assert isinstance(decide(question), Allowed) or isinstance(blind, Denied)
 
@@ -177,14 +186,17 @@ def test_a_group_never_matches_another_whose_path_begins_like_it(stranger: str) 
     read = read_configuration(b"ci_access: {groups: [{id: acme}]}", file="f")
     assert isinstance(read, AgentConfiguration)
     targets = Targets(projects={}, groups={"acme": b.a_target(1, "acme", root_id=1)})
-    agent = compile_snapshot(read, targets, b.a_snapshot_head())
+    settings = Settings()
+    agent = compile_snapshot(read, targets, b.a_snapshot_head(), settings=settings)
     job = b.a_job(project_path=stranger, namespace_id=2)
     place = b.a_place(namespace_id=2, path=stranger, root_id=2)
     where = dataclasses.replace(
         b.known_surroundings(), place=place, chain=b.a_chain((2, stranger.partition("/")[0]))
     )
 
-    assert isinstance(authorize(job, agent, where, bounds=BOUNDS, now=b.NOW), Denied)
+    decision = authorize(job, agent, where, settings=settings, bounds=BOUNDS, now=b.NOW)
+
+    assert isinstance(decision, Denied)
 
 
 # --- Identities ---

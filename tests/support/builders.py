@@ -59,6 +59,7 @@ def a_job(
     ref_protected: bool = True,
     environment: str | None = None,
     tier: str | None = None,
+    environment_slug: str | None = None,
 ) -> JobIdentity:
     return JobIdentity(
         issuer=issuer,
@@ -75,6 +76,7 @@ def a_job(
         ref_protected=ref_protected,
         environment=environment,
         tier=tier,
+        environment_slug=environment_slug,
     )
 
 
@@ -84,12 +86,14 @@ def a_verified_job(
     jti: str = "6f7d3c0e-7c7a-4a6e-9a0e-3f7f6f0f7a11",
     expires_at: int = int(NOW) + 3600,
     project_is_certain: bool = True,
+    is_of_fork: bool = False,
 ) -> VerifiedJob:
     return VerifiedJob(
         job=job or a_job(),
         jti=jti,
         expires_at=expires_at,
         project_is_certain=project_is_certain,
+        is_of_fork=is_of_fork,
     )
 
 
@@ -136,6 +140,7 @@ def an_agent(
     groups: Mapping[int, Entry] | None = None,
     instance: Entry | None = None,
     problems: Sequence[Problem] = (),
+    valid_since: float | None = None,
 ) -> AgentSnapshot:
     return AgentSnapshot(
         issuer=issuer,
@@ -149,6 +154,7 @@ def an_agent(
         groups=dict(groups or {}),
         instance=instance,
         problems=tuple(problems),
+        valid_since=valid_since,
     )
 
 
@@ -179,8 +185,17 @@ def a_place(
 
 
 def known_surroundings(*, fetched_at: float = NOW) -> Surroundings:
-    """Where the default job is, just fetched."""
-    return Surroundings(place=a_place(fetched_at=fetched_at), chain=a_chain(fetched_at=fetched_at))
+    """Where the default job and the default configuration project are, just fetched."""
+    return Surroundings(
+        place=a_place(fetched_at=fetched_at),
+        chain=a_chain(fetched_at=fetched_at),
+        config_places={CONFIG_PROJECT: a_config_place(fetched_at=fetched_at)},
+    )
+
+
+def a_config_place(*, root_id: int = TOP, fetched_at: float = NOW) -> ProjectPlace:
+    """Where the default configuration project is."""
+    return a_place(path="top/sub1/agents", root_id=root_id, fetched_at=fetched_at)
 
 
 def a_grant(
@@ -355,6 +370,7 @@ def a_snapshot_head(
     version: int = 1,
     commit: str = COMMIT,
     config_project: ConfigProject | None = None,
+    at: float = NOW,
 ) -> SnapshotHead:
     return SnapshotHead(
         issuer="main",
@@ -364,4 +380,5 @@ def a_snapshot_head(
         commit=commit,
         config_project=config_project or a_config_project(),
         file=".gitlab/agents/prod/config.yaml",
+        at=at,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.core.authorization import authorize
 from jobgate.core.bounds import Bounds
 from jobgate.core.namespace import Surroundings
+from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, GitLabProject
 from jobgate.usecases.namespaces import NamespaceTree
 from jobgate.usecases.refresh import Refresh
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.authorization import Decision
+    from jobgate.core.namespace import ProjectPlace
 
 FILE = ".gitlab/agents/prod/config.yaml"
 
@@ -29,8 +31,13 @@ class Instance:
     """Groups, users, projects and agents in the form of the vectors."""
 
     def __init__(
-        self, given: Mapping[str, Any], *, extra_agents: Iterable[Mapping[str, Any]] = ()
+        self,
+        given: Mapping[str, Any],
+        *,
+        extra_agents: Iterable[Mapping[str, Any]] = (),
+        settings: Settings | None = None,
     ) -> None:
+        self.settings = settings or Settings()
         self.gitlab = _gitlab(given)
         self.store = FakeRefreshStore()
         self.agents = {agent["name"]: agent for agent in (*given["agents"], *extra_agents)}
@@ -65,12 +72,18 @@ class Instance:
             snapshot.agent_id: authorize(
                 a_job(**{**values, **job}),
                 snapshot,
-                Surroundings(place=place, chain=chain),
+                Surroundings(place=place, chain=chain, config_places=self._config_places()),
+                settings=self.settings,
                 bounds=Bounds(),
                 now=NOW,
             )
             for snapshot in self.store.snapshots.values()
         }
+
+    def _config_places(self) -> dict[int, ProjectPlace]:
+        tree = NamespaceTree(self.gitlab, now=NOW)
+        ids = {agent["project_id"] for agent in self.agents.values()}
+        return {i: tree.place(self.gitlab.projects[i])[0] for i in ids}
 
     def _register(self, agent_id: int, name: str, project_id: int) -> None:
         known = self.store.config_projects.get(("main", project_id))
@@ -87,6 +100,7 @@ class Instance:
             gitlab_of=lambda _alias: self.gitlab,
             store=self.store,
             recorder=lambda _line: None,
+            settings=self.settings,
             clock=FakeClock(),
         ).run("main", project_id)
 

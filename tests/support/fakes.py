@@ -9,15 +9,16 @@ from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.namespace import Surroundings
 from jobgate.ports import (
     ExchangeStore,
+    JobLookup,
     JobStates,
+    Lookups,
     PlaceStore,
     RefreshQueue,
-    SurroundingsSource,
     TokenSigner,
     TokenVerifier,
 )
 
-from tests.support.builders import NOW
+from tests.support.builders import CONFIG_PROJECT, NOW, a_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,40 +114,75 @@ class FakeExchangeStore(ExchangeStore):
             raise Unavailable(f"{method} can't be read")
 
 
-class FakeSurroundings(SurroundingsSource):
-    """Gives back what is stored, or what it was told to find."""
+class FakeLookups(Lookups):
+    """Gives back what is stored, or what it was told to find; each job has a lookup of its own."""
 
-    def __init__(self, found: Surroundings | None = None) -> None:
-        self._found = found
+    def __init__(
+        self,
+        found: Surroundings | None = None,
+        *,
+        runs: bool = False,
+        slug: str | None = None,
+        config_places: Mapping[int, ProjectPlace] | None = None,
+    ) -> None:
+        self.found = found
+        self.runs = runs
+        self.slug = slug
+        self.places = {CONFIG_PROJECT: a_place()} if config_places is None else config_places
+        self.asked: list[str] = []
+
+    def of(self, job: JobIdentity) -> JobLookup:
+        return _FakeLookup(self)
+
+
+class _FakeLookup(JobLookup):
+    def __init__(self, told: FakeLookups) -> None:
+        self._told = told
+
+    def project_runs_job(self) -> bool:
+        self._told.asked.append("project_runs_job")
+        return self._told.runs
 
     def surroundings(
-        self, job: JobIdentity, place: ProjectPlace | None, chain: NamespaceChain | None
+        self, place: ProjectPlace | None, chain: NamespaceChain | None
     ) -> Surroundings:
-        return self._found or Surroundings(place=place, chain=chain)
+        return self._told.found or Surroundings(place=place, chain=chain)
+
+    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
+        return {i: self._told.places[i] for i in project_ids if i in self._told.places}
+
+    def environment_slug(self) -> str | None:
+        return self._told.slug
 
 
 class FakePlaceStore(PlaceStore):
     """Places and chains, the newest fetch of each."""
 
     def __init__(self, *, failing: bool = False) -> None:
-        self.places: dict[tuple[str, int], ProjectPlace] = {}
-        self.chains: dict[tuple[str, int], NamespaceChain] = {}
+        self.saved_places: dict[tuple[str, int], ProjectPlace] = {}
+        self.saved_chains: dict[tuple[str, int], NamespaceChain] = {}
+        self.reads: list[list[int]] = []
         self._failing = failing
+
+    def places(self, issuer: str, project_ids: Sequence[int]) -> Mapping[int, ProjectPlace]:
+        self.reads.append(list(project_ids))
+        known = ((i, self.saved_places.get((issuer, i))) for i in project_ids)
+        return {i: place for i, place in known if place is not None}
 
     def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None:
         if self._failing:
             raise Unavailable("a place can't be kept")
-        known = self.places.get((issuer, project_id))
+        known = self.saved_places.get((issuer, project_id))
         if known is None or known.fetched_at <= place.fetched_at:
-            self.places[issuer, project_id] = place
+            self.saved_places[issuer, project_id] = place
 
     def save_chain(self, issuer: str, chain: NamespaceChain) -> None:
         if self._failing:
             raise Unavailable("a chain can't be kept")
         key = (issuer, chain.members[-1].namespace_id)
-        known = self.chains.get(key)
+        known = self.saved_chains.get(key)
         if known is None or known.fetched_at <= chain.fetched_at:
-            self.chains[key] = chain
+            self.saved_chains[key] = chain
 
 
 class FakeRefreshQueue(RefreshQueue):

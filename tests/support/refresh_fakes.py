@@ -7,12 +7,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from jobgate.core.agent_configuration import FILE_MAX_BYTES
+from jobgate.core.agent_folder import FileKind
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import (
     ConfigProjectItem,
     ConfigProjects,
-    GitLab,
     GitLabGroup,
+    GitLabOfJobs,
     GitLabProject,
     RefreshStore,
 )
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from jobgate.ports import Subject
 
 
-class FakeGitLab(GitLab):
+class FakeGitLab(GitLabOfJobs):
     """A small GitLab; `failing` names methods that raise Unavailable, `calls` is what was asked."""
 
     def __init__(
@@ -33,7 +34,10 @@ class FakeGitLab(GitLab):
         self.groups = {group.group_id: group for group in groups}
         self.projects = {project.project_id: project for project in projects}
         self.files: dict[int, dict[str, bytes]] = defaultdict(dict)
+        self.kinds: dict[str, FileKind] = {}
         self.hidden_files: set[str] = set()
+        self.jobs: set[tuple[int, int]] = set()
+        self.slugs: dict[tuple[int, str], str] = {}
         self.failing: set[str] = set()
         self.calls: list[tuple[str, object]] = []
 
@@ -59,11 +63,11 @@ class FakeGitLab(GitLab):
         self._call("head", project_id)
         return self._commit(project_id) if project_id in self.files else None
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, str]:
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:
         self._call("agent_files", project_id)
         return {
-            path: hashlib.sha256(content).hexdigest()
-            for path, content in self.files[project_id].items()
+            path: self.kinds.get(path, FileKind.FILE)
+            for path in self.files[project_id]
             if path.startswith(".gitlab/agents/")
         }
 
@@ -73,6 +77,14 @@ class FakeGitLab(GitLab):
         if content is None or path in self.hidden_files:
             return None
         return content[: FILE_MAX_BYTES + 1]
+
+    def has_job(self, project_id: int, job_id: int) -> bool:
+        self._call("has_job", (project_id, job_id))
+        return (project_id, job_id) in self.jobs
+
+    def environment_slug(self, project_id: int, name: str) -> str | None:
+        self._call("environment_slug", (project_id, name))
+        return self.slugs.get((project_id, name))
 
     def _commit(self, project_id: int) -> str:
         digest = hashlib.sha256()

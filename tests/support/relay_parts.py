@@ -24,22 +24,24 @@ from jobgate.core.issuer import Issuer
 from jobgate.core.job import JobIdentity
 from jobgate.core.liveness import JobState
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace, Surroundings
+from jobgate.core.settings import Settings
 from jobgate.core.upstream_request import IncomingRequest
 from jobgate.ports import (
     AccessTokenVerifier,
     ClusterGateway,
     ClusterSecrets,
     Deployment,
+    JobLookup,
+    Lookups,
     RelayFacts,
     RelayStore,
-    SurroundingsSource,
     UpstreamResponse,
 )
 from jobgate.usecases.relay import Relay
 from jobgate.usecases.relay_facts import RelayFactsCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from jobgate.core.agent import AccessAs
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
@@ -182,12 +184,13 @@ def a_token(**changes: Any) -> AccessToken:
     return replace(token, **changes)
 
 
-class Store(RelayStore, SurroundingsSource):
+class Store(RelayStore, Lookups, JobLookup):
     """One set of facts for everybody, or facts by job id."""
 
     def __init__(self) -> None:
         self.facts: RelayFacts | Exception = some_facts()
         self.by_job: dict[int, RelayFacts] = {}
+        self.config_place: ProjectPlace | None = a_place()
         self.reads = 0
 
     def relay_facts(self, job: JobIdentity, agent_id: int) -> RelayFacts:
@@ -197,10 +200,22 @@ class Store(RelayStore, SurroundingsSource):
             raise facts
         return facts
 
+    def of(self, job: JobIdentity) -> JobLookup:
+        return self
+
     def surroundings(
-        self, job: JobIdentity, place: ProjectPlace | None, chain: NamespaceChain | None
+        self, place: ProjectPlace | None, chain: NamespaceChain | None
     ) -> Surroundings:
         return Surroundings(place=place, chain=chain)
+
+    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
+        return {i: self.config_place for i in project_ids if self.config_place is not None}
+
+    def project_runs_job(self) -> bool:
+        raise AssertionError("the relay knows by the access token")
+
+    def environment_slug(self) -> str | None:
+        raise AssertionError("the relay knows by the access token")
 
 
 class Secrets(ClusterSecrets):
@@ -277,6 +292,7 @@ class RelayParts:
     clusters: Clusters = field(default_factory=Clusters)
     clock: Clock = field(default_factory=Clock)
     lines: list[str] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
     bounds: Bounds = field(default_factory=Bounds)
     deployment: Deployment = field(
         default_factory=lambda: Deployment(
@@ -296,6 +312,7 @@ class RelayParts:
             secrets=self.secrets,
             clusters=self.clusters,
             recorder=self.lines.append,
+            settings=self.settings,
             bounds=self.bounds,
             clock=self.clock,
         )

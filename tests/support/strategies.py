@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jobgate.core.agent import AgentSnapshot, AsAgent, AsCIJob, AsIdentity, Entry, Problem
 from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
 from jobgate.core.reasons import Reason
+from jobgate.core.settings import Settings
 
 from tests.support.builders import NOW, a_chain, a_config_project, a_job, a_place, an_agent
 
@@ -85,6 +86,7 @@ def agents(draw: st.DrawFn, *, of: st.SearchStrategy[Entry] = entries) -> AgentS
         groups=draw(st.dictionaries(IDS, of, max_size=3)),
         instance=draw(st.none() | of),
         problems=draw(st.lists(problems, max_size=2)) if of is any_entries else (),
+        valid_since=draw(st.none() | st.just(NOW)),
     )
 
 
@@ -122,7 +124,12 @@ def surroundings(draw: st.DrawFn) -> Surroundings:
         root_id=draw(IDS),
         fetched_at=NOW - draw(st.sampled_from([0, 300, 3600, 3601, 10**6])),
     )
-    return Surroundings(place=draw(st.none() | st.just(place)), chain=draw(st.none() | chains()))
+    config_places = draw(st.dictionaries(IDS, st.just(replace(place, root_id=draw(IDS)))))
+    return Surroundings(
+        place=draw(st.none() | st.just(place)),
+        chain=draw(st.none() | chains()),
+        config_places=config_places,
+    )
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ class Question:
     job: JobIdentity
     agent: AgentSnapshot
     surroundings: Surroundings
+    settings: Settings
 
 
 @st.composite
@@ -149,5 +157,10 @@ def questions(draw: st.DrawFn) -> Question:
             root_id=agent.config_project.root_id,
             fetched_at=chain.fetched_at,
         )
-        where = Surroundings(place=place, chain=replace(chain, members=(*members, last)))
-    return Question(job, agent, where)
+        where = Surroundings(
+            place=place,
+            chain=replace(chain, members=(*members, last)),
+            config_places={agent.config_project.project_id: place},
+        )
+    settings = Settings(instance_wide=draw(st.booleans()))
+    return Question(job, agent, where, settings)

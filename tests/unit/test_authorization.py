@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from jobgate.core.agent import AgentSnapshot, AsAgent, AsCIJob, AsIdentity, Entry
@@ -11,11 +11,13 @@ from jobgate.core.authorization import (
     Denied,
     Rule,
     authorize,
+    fork_refusal,
     trusted_chain,
 )
 from jobgate.core.bounds import Bounds
 from jobgate.core.namespace import Surroundings
 from jobgate.core.reasons import Reason
+from jobgate.core.settings import Settings
 
 from tests.support import builders as b
 
@@ -31,11 +33,14 @@ def decide(
     job: JobIdentity | None = None,
     agent: AgentSnapshot | None = None,
     surroundings: Surroundings | None = None,
+    *,
+    settings: Settings | None = None,
 ) -> Decision:
     return authorize(
         job or b.a_job(),
         agent or b.an_agent(projects={b.APP: b.an_entry()}),
         surroundings or b.known_surroundings(),
+        settings=settings or Settings(),
         bounds=BOUNDS,
         now=b.NOW,
     )
@@ -162,7 +167,9 @@ def test_a_configuration_that_was_never_valid_grants_nothing_and_tells_its_own_p
 def test_a_project_in_another_root_now_is_out_of_scope(path: str) -> None:
     entries = {b.APP: b.an_entry()} if path == "projects" else {}
     groups = {b.SUB1: b.an_entry("top/sub1")} if path == "groups" else {}
-    moved = Surroundings(place=b.a_place(root_id=b.OTHER_ROOT), chain=b.a_chain())
+    moved = dataclasses.replace(
+        b.known_surroundings(), place=b.a_place(root_id=b.OTHER_ROOT), chain=b.a_chain()
+    )
 
     decision = decide(agent=b.an_agent(projects=entries, groups=groups), surroundings=moved)
 
@@ -177,11 +184,14 @@ def test_a_user_namespace_is_a_scope_of_its_own() -> None:
     here = Surroundings(
         place=b.a_place(namespace_id=b.USER_NAMESPACE, root_id=b.USER_NAMESPACE),
         chain=b.a_chain((b.USER_NAMESPACE, "alice"), kind="user"),
+        config_places={b.CONFIG_PROJECT: b.a_config_place(root_id=b.USER_NAMESPACE)},
     )
     agent = b.an_agent(config_project=project, projects={b.APP: b.an_entry("alice/app")})
 
     assert isinstance(decide(job, agent, here), Allowed)
-    assert reason_of(decide(b.a_job(), agent)) is Reason.OUT_OF_SCOPE
+    assert reason_of(decide(b.a_job(), agent, dataclasses.replace(here, place=b.a_place()))) is (
+        Reason.OUT_OF_SCOPE
+    )
 
 
 def test_a_user_namespace_is_no_group() -> None:
@@ -228,7 +238,7 @@ def test_a_chain_is_trusted_up_to_its_very_age() -> None:
 
 
 def test_an_identity_that_lists_groups_needs_a_known_chain() -> None:
-    surroundings = Surroundings(place=b.a_place(), chain=None)
+    surroundings = dataclasses.replace(b.known_surroundings(), chain=None)
     entries = {b.APP: b.an_entry(access_as=AsCIJob())}
 
     decision = decide(agent=b.an_agent(projects=entries), surroundings=surroundings)
@@ -240,7 +250,7 @@ def test_an_identity_that_lists_groups_needs_a_known_chain() -> None:
 def test_an_identity_without_groups_needs_the_projects_place_alone(
     access_as: AsAgent | AsIdentity,
 ) -> None:
-    surroundings = Surroundings(place=b.a_place(), chain=None)
+    surroundings = dataclasses.replace(b.known_surroundings(), chain=None)
     entries = {b.APP: b.an_entry(access_as=access_as)}
 
     decision = decide(agent=b.an_agent(projects=entries), surroundings=surroundings)
@@ -249,7 +259,9 @@ def test_an_identity_without_groups_needs_the_projects_place_alone(
 
 
 def test_an_instance_entry_allows_when_nothing_nearer_is_there() -> None:
-    decision = decide(agent=b.an_agent(instance=b.an_entry("")))
+    agent = b.an_agent(instance=b.an_entry(""))
+
+    decision = decide(agent=agent, settings=Settings(instance_wide=True))
 
     assert isinstance(decision, Allowed)
     assert decision.grant.rule == Rule(kind="instance", id=None, path=None)
@@ -279,3 +291,134 @@ def test_the_environment_is_judged_before_the_ref() -> None:
     agent = b.an_agent(projects={b.APP: entry})
 
     assert reason_of(decide(b.a_job(ref_protected=False), agent)) is Reason.NO_ENVIRONMENT
+
+
+# --- Scope ---
+
+
+def test_an_instance_entry_counts_only_while_the_deployment_is_instance_wide() -> None:
+    assert decide(agent=b.an_agent(instance=b.an_entry(""))) == Denied(Reason.NOT_LISTED)
+
+
+@pytest.mark.parametrize("path", ["projects", "groups"])
+def test_an_instance_wide_deployment_has_no_other_scope(path: str) -> None:
+    agent = b.an_agent(
+        projects={b.APP: b.an_entry()} if path == "projects" else {},
+        groups={b.SUB1: b.an_entry("top/sub1")} if path == "groups" else {},
+    )
+    moved = Surroundings(place=b.a_place(root_id=b.OTHER_ROOT), chain=b.a_chain())
+
+    decision = decide(agent=agent, surroundings=moved, settings=Settings(instance_wide=True))
+
+    assert isinstance(decision, Allowed)
+
+
+@pytest.mark.parametrize("path", ["projects", "groups"])
+def test_a_configuration_project_in_another_root_now_has_lost_its_scope(path: str) -> None:
+    agent = b.an_agent(
+        projects={b.APP: b.an_entry()} if path == "projects" else {},
+        groups={b.SUB1: b.an_entry("top/sub1")} if path == "groups" else {},
+    )
+    moved = dataclasses.replace(
+        b.known_surroundings(),
+        config_places={b.CONFIG_PROJECT: b.a_config_place(root_id=b.OTHER_ROOT)},
+    )
+
+    assert reason_of(decide(agent=agent, surroundings=moved)) is Reason.OUT_OF_SCOPE
+
+
+def test_where_the_configuration_project_was_at_the_refresh_does_not_count() -> None:
+    elsewhere = b.a_config_project(path="ext/agents", root_id=b.OTHER_ROOT)
+    agent = b.an_agent(config_project=elsewhere, projects={b.APP: b.an_entry()})
+
+    assert isinstance(decide(agent=agent), Allowed)
+
+
+@pytest.mark.parametrize("which", ["place", "config_places"])
+def test_a_place_is_known_up_to_its_very_age(which: str) -> None:
+    def at(age: float) -> Surroundings:
+        known, fetched_at = b.known_surroundings(), b.NOW - age
+        if which == "place":
+            return dataclasses.replace(known, place=b.a_place(fetched_at=fetched_at))
+        places = {b.CONFIG_PROJECT: b.a_config_place(fetched_at=fetched_at)}
+        return dataclasses.replace(known, config_places=places)
+
+    assert isinstance(decide(surroundings=at(BOUNDS.chain_max_age)), Allowed)
+    unknown = decide(surroundings=at(BOUNDS.chain_max_age + 1))
+    assert unknown == Denied(Reason.CHAIN_UNKNOWN, PROJECT_RULE)
+
+
+def test_a_configuration_project_whose_place_is_unknown_denies_its_entries() -> None:
+    unknown = dataclasses.replace(b.known_surroundings(), config_places={99: b.a_config_place()})
+
+    assert reason_of(decide(surroundings=unknown)) is Reason.CHAIN_UNKNOWN
+
+
+# --- Identities ---
+
+
+@pytest.mark.parametrize("name", ["system:masters", "gitlab:ci_job:1", "a\n"])
+def test_a_stored_reserved_identity_is_judged_again_at_each_decision(name: str) -> None:
+    entry = b.an_entry(access_as=AsIdentity("deployer", groups=(name,)))
+
+    decision = decide(agent=b.an_agent(projects={b.APP: entry}, groups={b.TOP: b.an_entry("top")}))
+
+    assert decision == Denied(Reason.RESERVED_IDENTITY, PROJECT_RULE)
+
+
+def test_a_reserved_name_that_the_deployment_allows_is_as_any_other() -> None:
+    entry = b.an_entry(access_as=AsIdentity("system:serviceaccount:a:b"))
+    agent = b.an_agent(projects={b.APP: entry})
+    allowed = Settings(allowed_identities=frozenset({"system:serviceaccount:a:b"}))
+    another = Settings(allowed_identities=frozenset({"system:serviceaccount:a:bc", "system:"}))
+
+    assert isinstance(decide(agent=agent, settings=allowed), Allowed)
+    assert reason_of(decide(agent=agent, settings=another)) is Reason.RESERVED_IDENTITY
+
+
+@pytest.mark.parametrize(
+    ("environment", "slug", "access_as", "reason"),
+    [
+        ("review/1", None, AsCIJob(), Reason.JOB_UNKNOWN),
+        ("review/1", "review-1-abc123", AsCIJob(), None),
+        ("production", None, AsCIJob(), None),
+        (None, None, AsCIJob(), None),
+        ("review/1", None, AsAgent(), None),
+        ("review/1", None, AsIdentity("deployer"), None),
+    ],
+)
+def test_a_slug_that_only_gitlab_knows_must_be_known_to_be_claimed(
+    environment: str | None,
+    slug: str | None,
+    access_as: AsAgent | AsCIJob | AsIdentity,
+    reason: Reason | None,
+) -> None:
+    job = b.a_job(environment=environment, environment_slug=slug)
+    agent = b.an_agent(projects={b.APP: b.an_entry(access_as=access_as)})
+
+    decision = decide(job, agent, settings=Settings(legacy_slugs=True))
+
+    assert (decision.reason if isinstance(decision, Denied) else None) is reason
+    assert isinstance(decide(job, agent), Allowed)
+
+
+# --- Forks ---
+
+
+@pytest.mark.parametrize(
+    ("is_of_fork", "fork_jobs", "reason"),
+    [
+        (True, "deny", Reason.FORK_REFUSED),
+        (True, "allow", None),
+        (False, "deny", None),
+        (False, "allow", None),
+    ],
+)
+def test_a_forks_job_is_refused_where_the_deployment_says_so(
+    is_of_fork: bool,  # noqa: FBT001  a row of the table
+    fork_jobs: Literal["allow", "deny"],
+    reason: Reason | None,
+) -> None:
+    verified = b.a_verified_job(is_of_fork=is_of_fork)
+
+    assert fork_refusal(verified, Settings(fork_jobs=fork_jobs)) is reason

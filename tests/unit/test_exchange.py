@@ -13,13 +13,14 @@ from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
 from jobgate.core.liveness import StopKind
 from jobgate.core.namespace import Surroundings
 from jobgate.core.reasons import Reason
+from jobgate.core.settings import Settings
 from jobgate.usecases.exchange import Exchange, Exchanged, Refused
 
 from tests.support import builders as b
 from tests.support.fakes import (
     FakeClock,
     FakeExchangeStore,
-    FakeSurroundings,
+    FakeLookups,
     FakeTokenSigner,
     FakeTokenVerifier,
 )
@@ -48,6 +49,8 @@ class Setting:
         of_groups: dict[int, list[int]] | None = None,
         failing: tuple[str, ...] = (),
         deployment: Deployment | None = None,
+        lookups: FakeLookups | None = None,
+        settings: Settings | None = None,
     ) -> None:
         given = agents or (LISTED,)
         own = facts or b.some_facts(project_agents=[agent.agent_id for agent in given])
@@ -59,9 +62,10 @@ class Setting:
             deployment=lambda: deployment or b.a_deployment(),
             verifier=FakeTokenVerifier({TOKEN: verified or b.a_verified_job()}, refusal=refusal),
             store=self.store,
-            places=FakeSurroundings(surroundings),
+            lookups=lookups or FakeLookups(surroundings),
             signer=self.signer,
             recorder=self.lines.append,
+            settings=settings or Settings(),
             bounds=Bounds(),
             clock=FakeClock(),
             new_id=lambda: f"id-{next(ids)}",
@@ -206,11 +210,88 @@ def test_a_token_that_lives_by_the_leeway_alone_is_expired() -> None:
     assert setting.reason() is Reason.TOKEN_EXPIRED
 
 
-def test_a_job_whose_project_is_uncertain_is_unknown() -> None:
-    setting = Setting(verified=b.a_verified_job(project_is_certain=False))
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_job_whose_token_does_not_tell_its_project_is_confirmed_by_gitlab(*, runs: bool) -> None:
+    lookups = FakeLookups(runs=runs)
+    setting = Setting(verified=b.a_verified_job(project_is_certain=False), lookups=lookups)
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Exchanged) is runs
+    if isinstance(outcome, Refused):
+        assert outcome.reason is Reason.JOB_UNKNOWN
+    assert lookups.asked == ["project_runs_job"]
+
+
+def test_a_job_whose_token_tells_its_project_is_not_asked_about() -> None:
+    lookups = FakeLookups()
+
+    Setting(lookups=lookups).redeem()
+
+    assert lookups.asked == []
+
+
+@pytest.mark.parametrize("stops", [None, (b.a_stop(StopKind.ALL),)])
+def test_gitlab_is_not_asked_about_a_job_that_is_stopped(stops: Any) -> None:
+    lookups = FakeLookups(runs=True)
+    setting = Setting(
+        verified=b.a_verified_job(project_is_certain=False),
+        facts=b.some_facts(stops=stops),
+        lookups=lookups,
+    )
+
+    assert setting.reason() is Reason.STOPPED
+    assert lookups.asked == []
+
+
+@pytest.mark.parametrize("fork_jobs", ["allow", "deny"])
+def test_a_forks_job_is_as_any_other_or_refused_as_the_deployment_says(fork_jobs: Any) -> None:
+    setting = Setting(
+        verified=b.a_verified_job(is_of_fork=True), settings=Settings(fork_jobs=fork_jobs)
+    )
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Exchanged) is (fork_jobs == "allow")
+    if isinstance(outcome, Refused):
+        assert outcome.reason is Reason.FORK_REFUSED
+        assert setting.store.reads == []
+
+
+def test_the_slug_that_gitlab_gave_goes_into_the_token() -> None:
+    job = b.a_job(environment="review/1", tier="development")
+    setting = Setting(
+        b.an_agent(projects={b.APP: b.an_entry(access_as=AsCIJob())}),
+        verified=b.a_verified_job(job),
+        lookups=FakeLookups(slug="review-1-abc123"),
+        settings=Settings(legacy_slugs=True),
+    )
+
+    assert isinstance(setting.redeem(), Exchanged)
+    assert setting.signer.signed[0]["job"]["environment_slug"] == "review-1-abc123"
+
+
+def test_a_slug_that_gitlab_did_not_give_denies_what_would_claim_it() -> None:
+    job = b.a_job(environment="review/1", tier="development")
+    setting = Setting(
+        b.an_agent(projects={b.APP: b.an_entry(access_as=AsCIJob())}),
+        verified=b.a_verified_job(job),
+        settings=Settings(legacy_slugs=True),
+    )
 
     assert setting.reason() is Reason.JOB_UNKNOWN
-    assert setting.store.reads == []
+
+
+def test_a_configuration_project_that_has_left_its_root_grants_nothing_outside() -> None:
+    elsewhere = {b.CONFIG_PROJECT: b.a_config_place(root_id=b.OTHER_ROOT)}
+
+    setting = Setting(lookups=FakeLookups(config_places=elsewhere))
+
+    assert setting.reason() is Reason.OUT_OF_SCOPE
+
+
+def test_a_configuration_project_that_is_nowhere_known_grants_nothing() -> None:
+    assert Setting(lookups=FakeLookups(config_places={})).reason() is Reason.CHAIN_UNKNOWN
 
 
 @pytest.mark.parametrize("method", ["exchange_facts", "agents_of_groups", "snapshots", "sign"])

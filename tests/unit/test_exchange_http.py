@@ -11,13 +11,14 @@ import pytest
 from jobgate.adapters.exchange_http import ACCESS_TOKEN_TYPE, GRANT_TYPE, ExchangeHTTP
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
+from jobgate.core.settings import Settings
 from jobgate.usecases.exchange import Exchange
 
 from tests.support import builders as b
 from tests.support.fakes import (
     FakeClock,
     FakeExchangeStore,
-    FakeSurroundings,
+    FakeLookups,
     FakeTokenSigner,
     FakeTokenVerifier,
 )
@@ -58,9 +59,10 @@ class Routes:
                 {} if refusal else {TOKEN: b.a_verified_job()}, refusal=refusal
             ),
             store=FakeExchangeStore(facts or b.some_facts(), [agent]),
-            places=FakeSurroundings(),
+            lookups=FakeLookups(),
             signer=FakeTokenSigner(),
             recorder=self.break_off if broken else self.records.append,
+            settings=Settings(),
             bounds=Bounds(),
             clock=clock,
             new_id=lambda: "decision-1",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jobgate.adapters.gitlab_api import GitLabAPI
 from jobgate.adapters.https import HTTPSClient
+from jobgate.core.agent_folder import FileKind
 from jobgate.core.errors import Unavailable
 from jobgate.ports import GitLabGroup, GitLabProject
 
@@ -39,6 +40,16 @@ THE_PROJECT = GitLabProject(
     namespace_path="top/sub1",
     namespace_kind="group",
 )
+
+
+def an_entry(kind: str, path: str, *, mode: str = "100644") -> dict[str, str]:
+    return {
+        "id": "1" * 40,
+        "name": path.rpartition("/")[2],
+        "type": kind,
+        "path": path,
+        "mode": mode,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +171,98 @@ def test_a_path_of_digits_is_never_the_id_of_another(
     assert gitlab.project("100") is None
 
 
-def test_a_group_whose_path_is_digits_is_found_where_gitlab_finds_it(
+NUMERIC = f"{API}/groups?search=2024&top_level_only=true&per_page=100"
+
+
+def test_a_group_whose_path_is_a_number_is_found_by_listing(
     server: HTTPSServer, gitlab: GitLabAPI
 ) -> None:
-    server.answer(f"{API}/groups/2024", {"id": 7, "full_path": "2024", "parent_id": None})
+    similar = [
+        {"id": 2024, "full_path": "another", "parent_id": None},
+        {"id": 5, "full_path": "2024-archive", "parent_id": None},
+        {"id": 6, "full_path": "old/2024", "parent_id": 3},
+    ]
+    wanted = {"id": 7, "full_path": "2024", "parent_id": None}
+    server.answer(NUMERIC, [*similar, wanted])
 
     assert gitlab.group("2024") == GitLabGroup(group_id=7, path="2024", parent_id=None)
-    assert gitlab.group(2024) is None
+
+
+def test_a_group_whose_path_is_a_number_is_never_the_group_of_that_id(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    by_id = {"id": 2024, "full_path": "another", "parent_id": None}
+    server.answer(f"{API}/groups/2024", by_id)
+    server.answer(NUMERIC, [by_id])
+
+    assert gitlab.group("2024") is None
+    assert gitlab.group(2024) == GitLabGroup(group_id=2024, path="another", parent_id=None)
+    assert [asked.target for asked in server.asked] == [
+        NUMERIC,
+        f"{API}/groups/2024?with_projects=false",
+    ]
+
+
+def test_a_job_is_its_projects_only_if_gitlab_shows_it_there(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    server.answer(f"{API}/projects/100/jobs/9001", {"id": 9001})
+    server.answer(f"{API}/projects/100/jobs/9003", {"id": 9001})
+
+    assert gitlab.has_job(100, 9001)
+    assert not gitlab.has_job(100, 9002)
+    assert not gitlab.has_job(100, 9003)
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 429, 500])
+def test_a_job_that_gitlab_does_not_answer_for_is_unknown(
+    server: HTTPSServer, gitlab: GitLabAPI, status: int
+) -> None:
+    server.answer(f"{API}/projects/100/jobs/9001", {"id": 9001}, status=status)
+
+    with pytest.raises(Unavailable):
+        gitlab.has_job(100, 9001)
+
+
+ENVIRONMENTS = f"{API}/projects/100/environments?name=review%2F1&per_page=100"
+
+
+def test_an_environments_slug_is_that_of_its_very_name(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    found = [{"name": "Review/1", "slug": "other"}, {"name": "review/1", "slug": "review-1-a1b2c3"}]
+    server.answer(ENVIRONMENTS, found)
+
+    assert gitlab.environment_slug(100, "review/1") == "review-1-a1b2c3"
+
+
+def test_an_environment_that_is_not_there_has_no_slug(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    server.answer(ENVIRONMENTS, [])
+
+    assert gitlab.environment_slug(100, "review/1") is None
+    assert gitlab.environment_slug(101, "review/1") is None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"name": "review/1"},
+        {"name": "review/1", "slug": None},
+        {"name": "review/1", "slug": "a\nb"},
+        {"name": "review/1", "slug": "system:masters"},
+        {"name": "review/1", "slug": "a" * 25},
+        "review/1",
+    ],
+)
+def test_a_slug_that_cannot_be_one_is_unknown(
+    server: HTTPSServer, gitlab: GitLabAPI, environment: Any
+) -> None:
+    server.answer(ENVIRONMENTS, [environment])
+
+    with pytest.raises(Unavailable):
+        gitlab.environment_slug(100, "review/1")
 
 
 def test_another_project_than_was_asked_for_is_not_found(
@@ -214,15 +310,20 @@ def test_every_page_of_the_tree_is_read(server: HTTPSServer, gitlab: GitLabAPI) 
         link = f'<{server.url}{TREE}?page_token=p{page + 1}&ref=abc>; rel="next"'
         first = f'<{server.url}{TREE}?page_token=p1>; rel="first"'
         entries = [
-            {"id": f"blob{page}", "type": "blob", "path": f".gitlab/agents/a{page}/config.yaml"},
-            {"id": f"tree{page}", "type": "tree", "path": f".gitlab/agents/a{page}"},
+            an_entry("blob", f".gitlab/agents/a{page}/config.yaml"),
+            an_entry("tree", f".gitlab/agents/a{page}", mode="040000"),
         ]
         target = TREE if page == 1 else f"{TREE}?page_token=p{page}&ref=abc"
         headers = {"Link": f"{first}, {link}"} if page < 3 else {"Link": first}
         server.answer(target, entries, headers=headers, keep=True)
 
     assert gitlab.agent_files(50, "abc") == {
-        f".gitlab/agents/a{page}/config.yaml": f"blob{page}" for page in (1, 2, 3)
+        path: kind
+        for page in (1, 2, 3)
+        for path, kind in (
+            (f".gitlab/agents/a{page}", FileKind.FOLDER),
+            (f".gitlab/agents/a{page}/config.yaml", FileKind.FILE),
+        )
     }
     assert "ref=abc" in server.asked[0].target
     assert "recursive=true" in server.asked[0].target
@@ -255,12 +356,31 @@ def test_a_next_page_that_cannot_be_found_is_no_end_of_the_list(
 
 
 def test_a_next_page_elsewhere_is_asked_for_here(server: HTTPSServer, gitlab: GitLabAPI) -> None:
-    entry = {"id": "b", "type": "blob", "path": ".gitlab/agents/a/config.yaml"}
+    entry = an_entry("blob", FILE)
     elsewhere = f"https://evil.example.test{API}/projects/50/repository/tree?page_token=2"
     server.answer(TREE, [], headers={"Link": f'<{elsewhere}>; rel="next"'})
     server.answer(f"{TREE}?page_token=2", [entry])
 
-    assert gitlab.agent_files(50, "abc") == {".gitlab/agents/a/config.yaml": "b"}
+    assert gitlab.agent_files(50, "abc") == {FILE: FileKind.FILE}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "expected"),
+    [
+        ("blob", "100644", FileKind.FILE),
+        ("blob", "100755", FileKind.FILE),
+        ("blob", "100664", FileKind.FILE),
+        ("blob", "120000", FileKind.LINK),
+        ("tree", "040000", FileKind.FOLDER),
+        ("commit", "160000", FileKind.SUBMODULE),
+    ],
+)
+def test_a_paths_kind_is_that_of_git(
+    server: HTTPSServer, gitlab: GitLabAPI, kind: str, mode: str, expected: FileKind
+) -> None:
+    server.answer(TREE, [an_entry(kind, FILE, mode=mode)])
+
+    assert gitlab.agent_files(50, "abc") == {FILE: expected}
 
 
 def test_a_files_content_is_read_byte_for_byte(server: HTTPSServer, gitlab: GitLabAPI) -> None:
@@ -387,8 +507,11 @@ def test_a_project_of_another_form_is_no_answer(
         ("files", {"message": "x"}),
         ("files", [7]),
         ("files", [None]),
-        ("files", [{"type": "blob"}]),
-        ("files", [{"type": "blob", "path": 7, "id": "x"}]),
+        ("files", [{"type": "blob", "mode": "100644"}]),
+        ("files", [{"type": "blob", "mode": "100644", "path": 7}]),
+        ("files", [{"type": "blob", "path": "x"}]),
+        ("files", [{"type": "blob", "path": "x", "mode": 33188}]),
+        ("files", [{"type": "socket", "path": "x", "mode": "100644"}]),
         ("files", [{"path": "x", "id": "x"}]),
     ],
 )

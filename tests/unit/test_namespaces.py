@@ -6,8 +6,10 @@ from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
 from jobgate.core.namespace import Surroundings
 from jobgate.core.reasons import Reason
+from jobgate.core.settings import Settings
 from jobgate.ports import Deployment, GitLabGroup, GitLabProject
-from jobgate.usecases.namespaces import LazySurroundings, NamespaceTree
+from jobgate.usecases.lookups import LazyLookups
+from jobgate.usecases.namespaces import NamespaceTree
 
 from tests.support import builders as b
 from tests.support.fakes import FakeClock, FakePlaceStore
@@ -37,17 +39,26 @@ def a_gitlab(*, namespace_id: int = b.SUB1, kind: str = "group") -> FakeGitLab:
     )
 
 
+def known(*, fetched_at: float = b.NOW) -> Surroundings:
+    """Where the default job is, just fetched."""
+    return Surroundings(
+        place=b.a_place(fetched_at=fetched_at), chain=b.a_chain(fetched_at=fetched_at)
+    )
+
+
 def lazy(
     gitlab: FakeGitLab,
     *,
     deployment: Deployment | None = None,
     store: FakePlaceStore | None = None,
     clock: FakeClock | None = None,
-) -> LazySurroundings:
-    return LazySurroundings(
+    settings: Settings | None = None,
+) -> LazyLookups:
+    return LazyLookups(
         lambda: deployment or b.a_deployment(),
         lambda _alias: gitlab,
         store or FakePlaceStore(),
+        settings=settings or Settings(),
         bounds=BOUNDS,
         clock=clock or FakeClock(),
     )
@@ -101,11 +112,13 @@ def test_what_is_fresh_is_not_asked_for() -> None:
     gitlab = a_gitlab()
     fetched_at = b.NOW - BOUNDS.chain_fresh
 
-    found = lazy(gitlab).surroundings(
-        b.a_job(), b.a_place(fetched_at=fetched_at), b.a_chain(fetched_at=fetched_at)
+    found = (
+        lazy(gitlab)
+        .of(b.a_job())
+        .surroundings(b.a_place(fetched_at=fetched_at), b.a_chain(fetched_at=fetched_at))
     )
 
-    assert found == b.known_surroundings(fetched_at=fetched_at)
+    assert found == known(fetched_at=fetched_at)
     assert gitlab.calls == []
 
 
@@ -115,7 +128,7 @@ def test_what_is_fresh_is_not_asked_for() -> None:
         Surroundings(place=None, chain=None),
         Surroundings(place=b.a_place(), chain=None),
         Surroundings(place=None, chain=b.a_chain()),
-        b.known_surroundings(fetched_at=OLD),
+        known(fetched_at=OLD),
         Surroundings(place=b.a_place(), chain=b.a_chain(fetched_at=OLD)),
         Surroundings(place=b.a_place(fetched_at=OLD), chain=b.a_chain()),
     ],
@@ -124,11 +137,11 @@ def test_what_is_fresh_is_not_asked_for() -> None:
 def test_what_is_unknown_or_old_is_asked_for_and_kept(stored: Surroundings) -> None:
     store = FakePlaceStore()
 
-    found = lazy(a_gitlab(), store=store).surroundings(b.a_job(), stored.place, stored.chain)
+    found = lazy(a_gitlab(), store=store).of(b.a_job()).surroundings(stored.place, stored.chain)
 
-    assert found == b.known_surroundings()
-    assert store.places == {("main", b.APP): b.a_place()}
-    assert store.chains == {("main", b.SUB1): b.a_chain()}
+    assert found == known()
+    assert store.saved_places == {("main", b.APP): b.a_place()}
+    assert store.saved_chains == {("main", b.SUB1): b.a_chain()}
 
 
 def test_a_stranger_spends_no_call() -> None:
@@ -137,16 +150,16 @@ def test_a_stranger_spends_no_call() -> None:
     jobs += [b.a_job(project_path="topless/app"), b.a_job(issuer="other")]
 
     for job in jobs:
-        found = lazy(gitlab).surroundings(job, None, None)
+        found = lazy(gitlab).of(job).surroundings(None, None)
         assert found == Surroundings(place=None, chain=None)
 
     assert gitlab.calls == []
 
 
 def test_a_known_root_is_known_whatever_its_case() -> None:
-    found = lazy(a_gitlab()).surroundings(b.a_job(project_path="TOP/sub1/app"), None, None)
+    found = lazy(a_gitlab()).of(b.a_job(project_path="TOP/sub1/app")).surroundings(None, None)
 
-    assert found == b.known_surroundings()
+    assert found == known()
 
 
 @pytest.mark.parametrize("method", ["project", "group"])
@@ -154,24 +167,28 @@ def test_while_gitlab_is_away_what_was_stored_stays_as_old_as_it_is(method: str)
     gitlab = a_gitlab()
     gitlab.failing.add(method)
 
-    found = lazy(gitlab).surroundings(
-        b.a_job(), b.a_place(fetched_at=OLD), b.a_chain(fetched_at=OLD)
+    found = (
+        lazy(gitlab)
+        .of(b.a_job())
+        .surroundings(b.a_place(fetched_at=OLD), b.a_chain(fetched_at=OLD))
     )
 
-    assert found == b.known_surroundings(fetched_at=OLD)
+    assert found == known(fetched_at=OLD)
 
 
 def test_a_project_that_is_not_shown_stays_unknown() -> None:
     gitlab = a_gitlab()
     gitlab.projects.clear()
 
-    assert lazy(gitlab).surroundings(b.a_job(), None, None) == Surroundings(place=None, chain=None)
+    assert lazy(gitlab).of(b.a_job()).surroundings(None, None) == Surroundings(
+        place=None, chain=None
+    )
 
 
 def test_what_cannot_be_kept_is_not_believed() -> None:
     store = FakePlaceStore(failing=True)
 
-    found = lazy(a_gitlab(), store=store).surroundings(b.a_job(), None, None)
+    found = lazy(a_gitlab(), store=store).of(b.a_job()).surroundings(None, None)
 
     assert found == Surroundings(place=None, chain=None)
 
@@ -180,9 +197,9 @@ def test_a_project_that_moved_during_the_job_is_asked_for_once_and_not_at_each_r
     gitlab = a_gitlab(namespace_id=b.OTHER_ROOT)
     places = lazy(gitlab)
 
-    moved = places.surroundings(b.a_job(), b.a_place(fetched_at=OLD), b.a_chain(fetched_at=OLD))
+    moved = places.of(b.a_job()).surroundings(b.a_place(fetched_at=OLD), b.a_chain(fetched_at=OLD))
     calls = len(gitlab.calls)
-    again = places.surroundings(b.a_job(), moved.place, b.a_chain(fetched_at=OLD))
+    again = places.of(b.a_job()).surroundings(moved.place, b.a_chain(fetched_at=OLD))
 
     assert moved.place is not None
     assert moved.place.namespace_id == b.OTHER_ROOT
@@ -198,10 +215,10 @@ def test_a_gitlab_that_has_just_failed_is_not_waited_for_at_each_request(*, hidd
     else:
         gitlab.failing.add("project")
     places = lazy(gitlab, clock=clock)
-    stored = b.known_surroundings(fetched_at=OLD)
+    stored = known(fetched_at=OLD)
 
     for _ in range(20):
-        assert places.surroundings(b.a_job(), stored.place, stored.chain) == stored
+        assert places.of(b.a_job()).surroundings(stored.place, stored.chain) == stored
         clock.advance(0.4)
 
     assert len(gitlab.calls) == 1
@@ -212,20 +229,20 @@ def test_a_gitlab_that_failed_is_asked_again_soon(passed: float) -> None:
     gitlab, clock = a_gitlab(), FakeClock()
     gitlab.failing.add("project")
     places = lazy(gitlab, clock=clock)
-    places.surroundings(b.a_job(), None, None)
+    places.of(b.a_job()).surroundings(None, None)
     gitlab.failing.clear()
     clock.advance(passed)
 
-    found = places.surroundings(b.a_job(), None, None)
+    found = places.of(b.a_job()).surroundings(None, None)
 
-    assert found == b.known_surroundings(fetched_at=clock.now)
+    assert found == known(fetched_at=clock.now)
 
 
 def test_one_project_that_gitlab_does_not_show_keeps_no_other_from_being_asked_for() -> None:
     places = lazy(a_gitlab())
-    places.surroundings(b.a_job(project_id=999, project_path="top/gone"), None, None)
+    places.of(b.a_job(project_id=999, project_path="top/gone")).surroundings(None, None)
 
-    assert places.surroundings(b.a_job(), None, None) == b.known_surroundings()
+    assert places.of(b.a_job()).surroundings(None, None) == known()
 
 
 @pytest.mark.parametrize("late", ["place", "chain"])
@@ -234,7 +251,7 @@ def test_what_was_fetched_under_a_clock_that_ran_ahead_is_asked_for_again(late: 
     place = b.a_place(fetched_at=ahead if late == "place" else b.NOW)
     chain = b.a_chain(fetched_at=ahead if late == "chain" else b.NOW)
 
-    assert lazy(a_gitlab()).surroundings(b.a_job(), place, chain) == b.known_surroundings()
+    assert lazy(a_gitlab()).of(b.a_job()).surroundings(place, chain) == known()
 
 
 @pytest.mark.parametrize("root", ["stranger", "top"], ids=["unknown root", "GitLab is away"])
@@ -244,9 +261,10 @@ def test_a_project_that_was_moved_keeps_nothing_by_the_place_that_it_has_left(ro
     moved = b.a_job(project_path=f"{root}/app", namespace_id=b.OTHER_ROOT)
     agent = b.an_agent(projects={b.APP: b.an_entry()})
 
-    found = lazy(gitlab).surroundings(moved, b.a_place(fetched_at=OLD), None)
+    found = lazy(gitlab).of(moved).surroundings(b.a_place(fetched_at=OLD), None)
 
     assert found == Surroundings(place=None, chain=None)
-    assert authorize(moved, agent, found, bounds=BOUNDS, now=b.NOW) == Denied(
+    decision = authorize(moved, agent, found, settings=Settings(), bounds=BOUNDS, now=b.NOW)
+    assert decision == Denied(
         Reason.CHAIN_UNKNOWN, Rule(kind="project", id=b.APP, path="top/sub1/app")
     )

@@ -4,7 +4,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobgate.core.agent_folder import FileKind
 from jobgate.core.errors import Conflict, Unavailable
+from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, GitLabProject, Subject
 from jobgate.usecases.reconcile import Reconcile
 from jobgate.usecases.refresh import Refresh
@@ -61,6 +63,7 @@ class Setting:
         self.store.clusters["main", b.PROD] = b.a_cluster()
         self.records: list[str] = []
         self.clock = FakeClock()
+        self.settings = Settings()
 
     @property
     def refresh(self) -> Refresh:
@@ -68,6 +71,7 @@ class Setting:
             gitlab_of=lambda _alias: self.gitlab,
             store=self.store,
             recorder=self.records.append,
+            settings=self.settings,
             clock=self.clock,
         )
 
@@ -110,7 +114,9 @@ def test_a_push_publishes_what_the_file_grants_at_that_commit() -> None:
     setting = pushed()
 
     head = setting.gitlab.head(b.CONFIG_PROJECT, "main")
-    assert setting.snapshot == b.an_agent(commit=head or "", projects={b.APP: b.an_entry()})
+    assert setting.snapshot == b.an_agent(
+        commit=head or "", projects={b.APP: b.an_entry()}, valid_since=b.NOW
+    )
     assert setting.indexed == {APP, CONFIG}
 
 
@@ -461,3 +467,48 @@ def test_the_index_is_a_superset_however_a_slow_and_a_fast_refresh_interleave(
     assert overtaken == [True]
     assert setting.snapshot.version == 3
     assert named <= setting.indexed
+
+
+@pytest.mark.parametrize("kind", [FileKind.FOLDER, FileKind.LINK, FileKind.SUBMODULE])
+def test_a_configuration_that_is_no_file_keeps_the_last_good_one(kind: FileKind) -> None:
+    setting = pushed()
+    good = setting.snapshot
+    setting.gitlab.kinds[FILE] = kind
+
+    setting.push(b"../elsewhere.yaml")
+
+    assert (setting.snapshot.projects, setting.snapshot.commit) == (good.projects, good.commit)
+    assert [p.code for p in setting.snapshot.problems] == ["not_a_file"]
+    assert ("raw_file", FILE) not in setting.gitlab.calls[-3:]
+
+
+def test_an_agents_folder_that_is_a_link_takes_no_access_away() -> None:
+    setting = pushed()
+    setting.gitlab.kinds[".gitlab/agents/prod"] = FileKind.LINK
+
+    setting.push(None, **{".gitlab/agents/prod": b"staging"})
+
+    assert setting.snapshot.projects == {b.APP: b.an_entry()}
+    assert [p.code for p in setting.snapshot.problems] == ["not_a_file"]
+
+
+def test_files_beside_the_configuration_are_shown_and_change_nothing() -> None:
+    setting = pushed()
+    beside = {f".gitlab/agents/prod/{name}": b"a: [" for name in ("config.yml", "jobgate.yaml")}
+
+    setting.push(APP_ENTRY, **beside)
+
+    assert setting.snapshot.valid
+    assert setting.snapshot.projects == {b.APP: b.an_entry()}
+    assert [(p.code, p.file) for p in setting.snapshot.problems] == [
+        ("other_name", ".gitlab/agents/prod/config.yml"),
+        ("jobgate_yaml", ".gitlab/agents/prod/jobgate.yaml"),
+    ]
+
+
+def test_files_beside_a_broken_configuration_are_shown_with_its_problems() -> None:
+    setting = pushed()
+
+    setting.push(BROKEN, **{".gitlab/agents/prod/config.yml": b""})
+
+    assert [p.code for p in setting.snapshot.problems] == ["other_name", "yaml_syntax"]

@@ -7,13 +7,15 @@ import pytest
 from jobgate.core.agent import PROBLEMS_MAX, AgentSnapshot, AsIdentity, Problem
 from jobgate.core.agent_configuration import AgentConfiguration, WrittenEntry
 from jobgate.core.reasons import Reason
-from jobgate.core.snapshot import ENTRY_LIMIT, Target, Targets, compile_snapshot, keep_last_good
+from jobgate.core.settings import Settings
+from jobgate.core.snapshot import Target, Targets, compile_snapshot, keep_last_good
 
 from tests.support import builders as b
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+ENTRY_LIMIT = Settings().entry_limit
 PROBLEM = Problem(code="yaml_syntax", file="f", line=1, column=1, text="t", fix="x")
 
 
@@ -27,6 +29,7 @@ def compiled(
     *,
     targets: Mapping[str, Target | None] | None = None,
     instance: WrittenEntry | None = None,
+    settings: Settings | None = None,
 ) -> AgentSnapshot:
     known = {"top/sub1/app": b.a_target(b.APP, "top/sub1/app")}
     return compile_snapshot(
@@ -36,6 +39,7 @@ def compiled(
             groups={"top": b.a_target(b.TOP, "top"), "ext": b.a_target(9, "ext", root_id=9)},
         ),
         b.a_snapshot_head(),
+        settings=settings or Settings(),
     )
 
 
@@ -50,7 +54,7 @@ def test_an_entry_is_keyed_by_the_id_and_named_by_the_path_that_was_found() -> N
     )
 
     entry = b.an_entry("Top/sub1/App", environments=["a"], namespace="n")
-    assert snapshot == b.an_agent(projects={b.APP: entry})
+    assert snapshot == b.an_agent(projects={b.APP: entry}, valid_since=b.NOW)
 
 
 def test_a_path_that_leads_nowhere_is_a_problem_at_its_line_and_grants_nothing() -> None:

@@ -1,4 +1,4 @@
-"""GitLab's rules as numbered vectors (tests/vectors): each row runs, or is named as not yet done.
+"""GitLab's rules as numbered vectors (tests/vectors): each row runs.
 
 The rows run through the real refresh (file to snapshot) and then the real decision.
 """
@@ -25,7 +25,7 @@ from jobgate.core.environment import environment_matches, environment_slug
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.id_token import verified_job
 from jobgate.core.impersonation import identity_of
-from jobgate.core.snapshot import ENTRY_LIMIT
+from jobgate.core.settings import Settings
 
 from tests.support import builders as b
 from tests.support.ci_access import FILE, Instance
@@ -33,14 +33,6 @@ from tests.support.id_tokens import ABSENT, gitlab_claims
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
-# Rows that wait for a deployment's parameter, which widens the scope to the whole instance. The
-# set must be exactly the rows that fail: it can only shrink.
-NOT_YET = {
-    3: "instance-wide scope of a project entry",
-    15: "instance-wide scope of a group entry",
-    16: "ci_access.instance is never honoured",
-    29: "ci_access.instance is never honoured",
-}
 # Every number of the table of part A.10; 30 to 32, 39 to 41, 44, 47 and 56 are tests of their own.
 NUMBERS = (
     {*range(1, 7), 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 20, *range(22, 33), 35, 36, 38}
@@ -74,7 +66,11 @@ def test_every_number_of_the_table_is_a_row_or_a_test() -> None:
 
 def _outcome(row: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """What a row expects, and what came of it: agent id to the kind of entry."""
-    instance = Instance(CI_ACCESS["instance"], extra_agents=row.get("extra_agents", ()))
+    instance = Instance(
+        CI_ACCESS["instance"],
+        extra_agents=row.get("extra_agents", ()),
+        settings=Settings(instance_wide=row["instance_wide"]),
+    )
     for agent, ci_access in row["ci_access"].items():
         instance.push(agent, {"ci_access": ci_access})
     decisions = instance.decide(row["job_project_id"])
@@ -86,19 +82,11 @@ def _outcome(row: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     return row["expect"], got
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in _rows("ci_access.json") if row.values[0]["id"] not in NOT_YET]
-)
+@pytest.mark.parametrize("row", _rows("ci_access.json"))
 def test_ci_access_decides_as_gitlab(row: dict[str, Any]) -> None:
     expected, got = _outcome(row)
 
     assert got == expected
-
-
-def test_the_rows_that_fail_are_exactly_those_named_as_not_yet() -> None:
-    outcomes = {row["id"]: _outcome(row) for row in CI_ACCESS["rows"]}
-
-    assert {i for i, (expected, got) in outcomes.items() if expected != got} == set(NOT_YET)
 
 
 def test_jobgate_knows_no_licence_where_gitlab_would_hide_the_entry() -> None:
@@ -175,7 +163,7 @@ def test_41_an_empty_configuration_removes_every_entry() -> None:
 
 def test_44_entries_beyond_the_limit_grant_nothing_in_the_files_order() -> None:
     instance = Instance(CI_ACCESS["instance"])
-    filling = [{"id": "top/sub1/agents"}] * (ENTRY_LIMIT - 1)
+    filling = [{"id": "top/sub1/agents"}] * (Settings().entry_limit - 1)
     given = [*filling, {"id": "top/sub1/sub2/bottom/app"}, {"id": "top/other/infra"}]
     instance.push("prod", {"ci_access": {"projects": given}})
 
@@ -215,7 +203,9 @@ def _is_kept(written: dict[str, Any], row: dict[str, Any]) -> bool:
         config_project=b.a_config_project(b.APP if kind == "implicit" else b.CONFIG_PROJECT),
     )
     job = b.a_job(environment=row["environment"], ref_protected=row["ref_protected"])
-    decision = authorize(job, agent, b.known_surroundings(), bounds=Bounds(), now=b.NOW)
+    decision = authorize(
+        job, agent, b.known_surroundings(), settings=Settings(), bounds=Bounds(), now=b.NOW
+    )
     return isinstance(decision, Allowed)
 
 

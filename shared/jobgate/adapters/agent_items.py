@@ -48,6 +48,7 @@ def snapshot_item(snapshot: AgentSnapshot) -> Item:
                 "agent_name": snapshot.agent_name,
                 "commit": snapshot.commit,
                 "valid": snapshot.valid,
+                "valid_since": snapshot.valid_since,
                 "config_project": {
                     "project_id": project.project_id,
                     "path": project.path,
@@ -79,6 +80,7 @@ def snapshot_of(item: Item | None) -> AgentSnapshot | None:
             version=int(item["version"]["N"]),
             commit=body["commit"],
             valid=body["valid"],
+            valid_since=body.get("valid_since"),
             config_project=ConfigProject(**body["config_project"]),
             projects={int(i): _entry_of(e) for i, e in body["projects"].items()},
             groups={int(i): _entry_of(e) for i, e in body["groups"].items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
-from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Unavailable
 from jobgate.ports import ExchangeFacts, ExchangeStore, RelayFacts, RelayStore
 
@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from jobgate.adapters.aws_api import AWSCall
+    from jobgate.adapters.batch_get import Found
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.job import JobIdentity
     from jobgate.ports import Clock
-
-_BATCH = 100  # BatchGetItem's limit
 
 
 class DecisionStore(ExchangeStore, RelayStore):
@@ -59,7 +58,7 @@ class DecisionStore(ExchangeStore, RelayStore):
             **self._job_facts(found, job),
         )
 
-    def _job_facts(self, found: _Found, job: JobIdentity) -> dict[str, Any]:
+    def _job_facts(self, found: Found, job: JobIdentity) -> dict[str, Any]:
         place, chain, state, stops = (found(key) for key in _of_job(job))
         return {
             "place": items.place_of(place),
@@ -68,20 +67,8 @@ class DecisionStore(ExchangeStore, RelayStore):
             "stops": items.stops_of(stops),
         }
 
-    def _get(self, keys: Sequence[items.Item]) -> _Found:
-        found = _Found()
-        for start in range(0, len(keys), _BATCH):
-            left = found.add(self._batch(keys[start : start + _BATCH]), self._table)
-            if left and found.add(self._batch(left), self._table):
-                raise Unavailable("the table left keys unprocessed twice")
-        return found
-
-    def _batch(self, keys: Sequence[items.Item]) -> dict[str, Any]:
-        request = {"RequestItems": {self._table: {"Keys": list(keys), "ConsistentRead": True}}}
-        try:
-            return self._call("dynamodb", "BatchGetItem", request)
-        except AWSError as exc:
-            raise Unavailable(f"the table can't be read: {exc.code}") from exc
+    def _get(self, keys: Sequence[items.Item]) -> Found:
+        return batch_get(self._call, self._table, keys)
 
 
 def _readable(item: items.Item) -> AgentSnapshot | None:
@@ -89,22 +76,6 @@ def _readable(item: items.Item) -> AgentSnapshot | None:
         return agent_items.snapshot_of(item)
     except Unavailable:
         return None
-
-
-class _Found:
-    """The items of one or more batches, by key."""
-
-    def __init__(self) -> None:
-        self._items: dict[tuple[str, str], items.Item] = {}
-
-    def add(self, answer: Mapping[str, Any], table: str) -> list[items.Item]:
-        for item in answer["Responses"].get(table, ()):
-            self._items[item["pk"]["S"], item["sk"]["S"]] = item
-        left: list[items.Item] = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
-        return left
-
-    def __call__(self, key: items.Item) -> items.Item | None:
-        return self._items.get((key["pk"]["S"], key["sk"]["S"]))
 
 
 def _of_job(job: JobIdentity) -> tuple[items.Item, ...]:

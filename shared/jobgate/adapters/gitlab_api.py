@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from jobgate.core.agent_folder import AGENTS_FOLDER, FileKind
 from jobgate.core.errors import Unavailable
-from jobgate.ports import GitLab, GitLabGroup, GitLabProject
+from jobgate.ports import GitLabGroup, GitLabOfJobs, GitLabProject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
 _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents
 _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it shows
-_AGENTS_FOLDER = ".gitlab/agents"
 # GitLab, "Rules for naming": no segment is empty, and none is "." or "..".
 _FULL_PATH = re.compile(r"(?!\.{1,2}(/|$))[\w.][\w.-]*(/(?!\.{1,2}(/|$))[\w.][\w.-]*)*", re.ASCII)
+_NUMERIC = re.compile(r"[0-9]+")
+_SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,22}[a-z0-9])?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _NEXT = re.compile(r"""\brel=("?)next\1(?![\w-])""", re.IGNORECASE)
 
 
-class GitLabAPI(GitLab):
+class GitLabAPI(GitLabOfJobs):
     """One instance, within `seconds` for all its calls together.
 
     Only 200 and 404 are answers; a redirect of a project or group (a path that was renamed away)
@@ -64,19 +66,41 @@ class GitLabAPI(GitLab):
     def group(self, ref: int | str) -> GitLabGroup | None:
         if not _may_exist(ref):
             return None
+        if isinstance(ref, str) and _NUMERIC.fullmatch(ref):
+            return self._group_of_numeric_path(ref)
         body = self._object(f"/groups/{_segment(ref)}?with_projects=false", may_redirect=True)
         if body is None:
             return None
-        try:
-            parent = body["parent_id"]
-            group = GitLabGroup(
-                group_id=_int(body["id"]),
-                path=_str(body["full_path"]),
-                parent_id=None if parent is None else _int(parent),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise Unavailable("a group in a form that isn't GitLab's") from exc
+        group = _group(body)
         return group if _is(ref, group.group_id, group.path) else None
+
+    def _group_of_numeric_path(self, path: str) -> GitLabGroup | None:
+        """A top-level group whose path is a number: `/groups/2024` would ask for the id 2024."""
+        query = {"search": path, "top_level_only": "true", "per_page": "100"}
+        for body in self._pages(f"/groups?{urlencode(query)}"):
+            group = _group(body)
+            if group.path == path:
+                return group
+        return None
+
+    def has_job(self, project_id: int, job_id: int) -> bool:
+        body = self._object(f"/projects/{project_id}/jobs/{job_id}")
+        if body is None:
+            return False
+        try:
+            return _int(body["id"]) == job_id
+        except (KeyError, TypeError, ValueError) as exc:
+            raise Unavailable("a job in a form that isn't GitLab's") from exc
+
+    def environment_slug(self, project_id: int, name: str) -> str | None:
+        query = urlencode({"name": name, "per_page": "100"})
+        for environment in self._pages(f"/projects/{project_id}/environments?{query}"):
+            try:
+                if _str(environment["name"]) == name:
+                    return _slug(environment["slug"])
+            except (KeyError, TypeError, ValueError) as exc:
+                raise Unavailable("an environment in a form that isn't GitLab's") from exc
+        return None
 
     def head(self, project_id: int, branch: str) -> str | None:
         body = self._object(f"/projects/{project_id}/repository/branches/{_segment(branch)}")
@@ -87,19 +111,18 @@ class GitLabAPI(GitLab):
         except (KeyError, TypeError, ValueError) as exc:
             raise Unavailable("a branch in a form that isn't GitLab's") from exc
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, str]:
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:
         query = {
-            "path": _AGENTS_FOLDER,
+            "path": AGENTS_FOLDER,
             "ref": commit,
             "recursive": "true",
             "per_page": "100",
             "pagination": "keyset",
         }
-        files: dict[str, str] = {}
+        files: dict[str, FileKind] = {}
         for entry in self._pages(f"/projects/{project_id}/repository/tree?{urlencode(query)}"):
             try:
-                if entry["type"] == "blob":
-                    files[_str(entry["path"])] = _str(entry["id"])
+                files[_str(entry["path"])] = _file_kind(entry["type"], entry["mode"])
             except (KeyError, TypeError, ValueError) as exc:
                 raise Unavailable("a tree in a form that isn't GitLab's") from exc
         return files
@@ -160,6 +183,39 @@ def _may_exist(ref: int | str) -> bool:
 def _is(ref: int | str, found_id: int, found_path: str) -> bool:
     """Whether what was found is what was asked for; `/groups/2024` asks for the id 2024."""
     return found_id == ref if isinstance(ref, int) else found_path.lower() == ref.lower()
+
+
+def _group(body: dict[str, Any]) -> GitLabGroup:
+    try:
+        parent = body["parent_id"]
+        return GitLabGroup(
+            group_id=_int(body["id"]),
+            path=_str(body["full_path"]),
+            parent_id=None if parent is None else _int(parent),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("a group in a form that isn't GitLab's") from exc
+
+
+def _file_kind(kind: object, mode: object) -> FileKind:
+    """The kind of a tree's entry (GitLab, "Repositories API", with git's modes)."""
+    match kind, mode:
+        case "tree", _:
+            return FileKind.FOLDER
+        case "commit", _:
+            return FileKind.SUBMODULE
+        case "blob", "120000":
+            return FileKind.LINK
+        case "blob", str():
+            return FileKind.FILE
+    raise ValueError("neither a file nor a folder")
+
+
+def _slug(value: object) -> str:
+    slug = _str(value)
+    if not _SLUG.fullmatch(slug):
+        raise ValueError("not a slug")
+    return slug
 
 
 def _int(value: object) -> int:

@@ -287,6 +287,8 @@ def _decompress(data: bytes) -> bytes:
     text = stream.decompress(data, _BODY_MAX)
     if stream.unconsumed_tail:
         raise Unavailable("an item that is larger than any that was written")
+    if not stream.eof:
+        raise Unavailable("an item whose end is missing")
     return text
 
 

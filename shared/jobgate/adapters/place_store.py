@@ -1,4 +1,4 @@
-"""Writes of where projects and namespaces are; the newest fetch wins."""
+"""Where projects and namespaces are; of two writes the newest fetch wins."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Unavailable
 from jobgate.ports import PlaceStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
 
@@ -22,6 +25,12 @@ class DynamoDBPlaces(PlaceStore):
     def __init__(self, call: AWSCall, table: str) -> None:
         self._call = call
         self._table = table
+
+    def places(self, issuer: str, project_ids: Sequence[int]) -> Mapping[int, ProjectPlace]:
+        keys = {project_id: items.place_key(issuer, project_id) for project_id in project_ids}
+        found = batch_get(self._call, self._table, list(keys.values()))
+        read = {i: _readable(found(key)) for i, key in keys.items()}
+        return {i: place for i, place in read.items() if place is not None}
 
     def save_place(self, issuer: str, project_id: int, place: ProjectPlace) -> None:
         self._put(items.place_item(issuer, project_id, place), place.fetched_at)
@@ -52,3 +61,11 @@ class DynamoDBPlaces(PlaceStore):
         except AWSError as exc:
             if exc.code != "ConditionalCheckFailedException":
                 raise Unavailable(f"a place can't be kept: {exc.code}") from exc
+
+
+def _readable(item: items.Item | None) -> ProjectPlace | None:
+    """None for one that can't be read: GitLab is asked then, and its answer replaces it."""
+    try:
+        return items.place_of(item)
+    except Unavailable:
+        return None

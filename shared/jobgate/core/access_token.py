@@ -81,6 +81,8 @@ def claims_of(token: AccessToken, *, base_url: str, now: float) -> dict[str, Any
         claims["job"]["environment"] = job.environment
     if job.tier is not None:
         claims["job"]["tier"] = job.tier
+    if job.environment_slug is not None:
+        claims["job"]["environment_slug"] = job.environment_slug
     if token.agent_id is not None:
         claims["agent"] = token.agent_id
     return claims
@@ -111,6 +113,7 @@ def token_of(claims: Mapping[str, Any]) -> AccessToken:
                 ref_protected=job["ref_protected"],
                 environment=job.get("environment"),
                 tier=job.get("tier"),
+                environment_slug=job.get("environment_slug"),
             ),
             decision_id=claims["did"],
             jti=claims["jti"],

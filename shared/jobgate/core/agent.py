@@ -83,7 +83,8 @@ class AgentSnapshot:
     """What an agent's configuration at one commit grants. Entries are keyed by numeric id.
 
     `valid` is false until a first valid configuration was seen: then nothing is granted, implicit
-    access included. `commit` is the one that grants; `problems` are those of the newest file.
+    access included. `commit` is the one that grants, and `valid_since` (epoch seconds; None for one
+    of which that wasn't kept) when it was published; `problems` are those of the newest file.
     """
 
     issuer: str
@@ -97,6 +98,7 @@ class AgentSnapshot:
     groups: Mapping[int, Entry]
     instance: Entry | None = None
     problems: tuple[Problem, ...] = ()
+    valid_since: float | None = None
 
     @property
     def context(self) -> str:

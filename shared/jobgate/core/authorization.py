@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jobgate.core.agent import AsAgent, AsCIJob, Entry
-from jobgate.core.environment import environment_matches
+from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity, Entry
+from jobgate.core.environment import environment_matches, slug_can_be_computed
+from jobgate.core.impersonation import fault_of_static_identity
 from jobgate.core.reasons import Reason
 
 if TYPE_CHECKING:
     from jobgate.core.agent import AccessAs, AgentSnapshot
     from jobgate.core.bounds import Bounds
-    from jobgate.core.job import JobIdentity
-    from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
+    from jobgate.core.job import JobIdentity, VerifiedJob
+    from jobgate.core.namespace import NamespaceChain, Surroundings
+    from jobgate.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ def authorize(
     agent: AgentSnapshot,
     surroundings: Surroundings,
     *,
+    settings: Settings,
     bounds: Bounds,
     now: float,
 ) -> Decision:
@@ -83,15 +86,20 @@ def authorize(
         own = job.project_id == agent.config_project.project_id
         return Denied(Reason.CONFIG_UNKNOWN if own else Reason.NOT_LISTED)
     groups = _trusted_groups(job, surroundings, bounds=bounds, now=now)
-    candidate = _who_wins(job, agent, groups)
+    candidate = _who_wins(job, agent, groups, instance_wide=settings.instance_wide)
     if isinstance(candidate, Reason):
         return Denied(candidate)
-    reason = _refusal(job, agent, candidate, surroundings.place)
-    if reason is None and isinstance(candidate.entry.access_as, AsCIJob) and groups is None:
-        # The job's identity lists its groups; groups that may have changed are none to claim.
-        reason = Reason.CHAIN_UNKNOWN
+    rule, entry = candidate.rule, candidate.entry
+    is_bounded = rule.kind in ("project", "group") and not settings.instance_wide
+    reason = (
+        entry.refused
+        or _identity_refusal(entry, settings)
+        or (_scope_refusal(job, agent, surroundings, bounds, now) if is_bounded else None)
+        or _filter_refusal(job, entry)
+        or _unknown_identity(job, entry, groups, settings)
+    )
     if reason is not None:
-        return Denied(reason, candidate.rule)
+        return Denied(reason, rule)
     return Allowed(
         Grant(
             agent_id=agent.agent_id,
@@ -99,11 +107,16 @@ def authorize(
             context=agent.context,
             config_project_id=agent.config_project.project_id,
             config_commit=agent.commit,
-            rule=candidate.rule,
-            access_as=candidate.entry.access_as,
-            namespace=candidate.entry.default_namespace,
+            rule=rule,
+            access_as=entry.access_as,
+            namespace=entry.default_namespace,
         )
     )
+
+
+def fork_refusal(verified: VerifiedJob, settings: Settings) -> Reason | None:
+    """Why a job that a project runs for a fork's merge request may use nothing, or None."""
+    return Reason.FORK_REFUSED if verified.is_of_fork and settings.fork_jobs == "deny" else None
 
 
 def trusted_chain(
@@ -127,7 +140,7 @@ def _trusted_groups(
 
 
 def _who_wins(
-    job: JobIdentity, agent: AgentSnapshot, groups: tuple[int, ...] | None
+    job: JobIdentity, agent: AgentSnapshot, groups: tuple[int, ...] | None, *, instance_wide: bool
 ) -> _Candidate | Reason:
     """The first of: the project's entry, the implicit one, the nearest group's, the instance's."""
     if entry := agent.projects.get(job.project_id):
@@ -141,35 +154,57 @@ def _who_wins(
     for group_id in groups or ():
         if entry := agent.groups.get(group_id):
             return _Candidate(Rule(kind="group", id=group_id, path=entry.path), entry)
-    if agent.instance is not None:
+    if agent.instance is not None and instance_wide:
         return _Candidate(Rule(kind="instance", id=None, path=None), agent.instance)
     return Reason.NOT_LISTED
 
 
-def _refusal(
-    job: JobIdentity, agent: AgentSnapshot, candidate: _Candidate, place: ProjectPlace | None
+def _identity_refusal(entry: Entry, settings: Settings) -> Reason | None:
+    """Checked at the refresh too, but under the settings and the rules of that day."""
+    if not isinstance(entry.access_as, AsIdentity):
+        return None
+    fault = fault_of_static_identity(entry.access_as, allowed=settings.allowed_identities)
+    return None if fault is None else Reason.RESERVED_IDENTITY
+
+
+def _scope_refusal(
+    job: JobIdentity, agent: AgentSnapshot, surroundings: Surroundings, bounds: Bounds, now: float
 ) -> Reason | None:
-    """Why the winning entry doesn't allow this job: refused itself, scope, environment, ref."""
-    entry = candidate.entry
-    if entry.refused is not None:
-        return entry.refused
-    if candidate.rule.kind in ("project", "group"):
-        if place is None:
-            return Reason.CHAIN_UNKNOWN
-        if place.root_id != agent.config_project.root_id:
-            return Reason.OUT_OF_SCOPE
-    if reason := _environment_refusal(entry, job.environment):
-        return reason
+    """The job's project and the configuration project must share their top-level namespace now.
+
+    Where they were at the refresh doesn't count: a project that has moved has left its scope.
+    """
+    config_project_id = agent.config_project.project_id
+    if job.project_id == config_project_id:
+        return None
+    place, config_place = surroundings.place, surroundings.config_places.get(config_project_id)
+    if place is None or config_place is None:
+        return Reason.CHAIN_UNKNOWN
+    if min(place.fetched_at, config_place.fetched_at) + bounds.chain_max_age < now:
+        return Reason.CHAIN_UNKNOWN
+    return None if place.root_id == config_place.root_id else Reason.OUT_OF_SCOPE
+
+
+def _filter_refusal(job: JobIdentity, entry: Entry) -> Reason | None:
+    """Environment first, then the ref; neither lets a less specific entry take over."""
+    if entry.environments:
+        if job.environment is None:
+            return Reason.NO_ENVIRONMENT
+        if not any(environment_matches(pattern, job.environment) for pattern in entry.environments):
+            return Reason.ENVIRONMENT_MISMATCH
     if entry.protected_branches_only and not job.ref_protected:
         return Reason.REF_NOT_PROTECTED
     return None
 
 
-def _environment_refusal(entry: Entry, environment: str | None) -> Reason | None:
-    if not entry.environments:
+def _unknown_identity(
+    job: JobIdentity, entry: Entry, groups: tuple[int, ...] | None, settings: Settings
+) -> Reason | None:
+    """What a job's identity says of it must be known: groups that may have changed are none."""
+    if not isinstance(entry.access_as, AsCIJob):
         return None
-    if environment is None:
-        return Reason.NO_ENVIRONMENT
-    if not any(environment_matches(pattern, environment) for pattern in entry.environments):
-        return Reason.ENVIRONMENT_MISMATCH
-    return None
+    if groups is None:
+        return Reason.CHAIN_UNKNOWN
+    if not settings.legacy_slugs or job.environment is None or job.environment_slug is not None:
+        return None
+    return None if slug_can_be_computed(job.environment) else Reason.JOB_UNKNOWN

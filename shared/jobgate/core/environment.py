@@ -35,14 +35,30 @@ def environment_matches(pattern: str, name: str) -> bool:
 
 def environment_slug(name: str) -> str:
     """The slug that GitLab gives an environment of this name: at most 24 of `[a-z0-9-]`."""
-    slug = re.sub(r"[^a-z0-9]", "-", name.lower())
-    if not re.match(r"[a-z]", slug):
-        slug = f"env-{slug}"
-    slug = re.sub(r"-+", "-", slug)
-    if len(slug) > _SLUG_MAX or slug != name:
+    slug = _readable_slug(name)
+    if _needs_suffix(slug, name):
         kept = slug[:_SLUG_KEPT]
         return f"{kept.removesuffix('-')}-{_suffix(name)}"
     return slug.removesuffix("-")
+
+
+def slug_can_be_computed(name: str) -> bool:
+    """Whether an environment of this name has one slug, however old it is.
+
+    The suffix of one that was created before GitLab computed suffixes is random.
+    """
+    return not _needs_suffix(_readable_slug(name), name)
+
+
+def _readable_slug(name: str) -> str:
+    slug = re.sub(r"[^a-z0-9]", "-", name.lower())
+    if not re.match(r"[a-z]", slug):
+        slug = f"env-{slug}"
+    return re.sub(r"-+", "-", slug)
+
+
+def _needs_suffix(slug: str, name: str) -> bool:
+    return len(slug) > _SLUG_MAX or slug != name
 
 
 def _suffix(name: str) -> str:

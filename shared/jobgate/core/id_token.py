@@ -60,6 +60,7 @@ def verified_job(
         jti=_text(claims, "jti"),
         expires_at=expires_at,
         project_is_certain=running or source not in _FORK_SOURCES,
+        is_of_fork=running and _id(claims, "project_id") != job.project_id,
     )
 
 

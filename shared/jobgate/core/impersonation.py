@@ -27,6 +27,7 @@ _ISSUER_EXTRA = "jobgate/issuer"
 # RFC 9110, 5.6.2 token characters without the percent sign and capitals: what client-go leaves as
 # it is in an extra's key (k8s.io/client-go/transport, headerKeyEscape).
 _UNESCAPED = "!#$&'*+-.^_`|~"
+_RESERVED = ("system:", "gitlab:", "gitlab@")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -79,7 +80,7 @@ def _of_ci_job(
         "username": job.user_login,
     }
     if job.environment is not None:
-        slug = environment_slug(job.environment)
+        slug = job.environment_slug or environment_slug(job.environment)
         groups.append(f"{prefix}:project_env:{job.project_id}:{slug}")
         extra["environment_slug"] = slug
     if job.tier is not None:
@@ -93,15 +94,17 @@ def _of_ci_job(
     )
 
 
-def fault_of_static_identity(identity: AsIdentity, *, aliases_prefix: str = "gitlab") -> str | None:
-    """What is wrong with a fixed identity of a configuration file, or None.
+def fault_of_static_identity(
+    identity: AsIdentity | Identity, *, allowed: frozenset[str] = frozenset()
+) -> str | None:
+    """What is wrong with an identity that a configuration file or a client chose, or None.
 
-    `system:` names are Kubernetes' own (RBAC, "Default roles"), `gitlab:` and `gitlab@…:` ours.
+    `system:` names are Kubernetes' own (RBAC, "Default roles"), `gitlab:` and `gitlab@…:` ours;
+    the deployment may have `allowed` some of them.
     """
     names = (identity.username, *identity.groups)
     for name in names:
-        folded = name.casefold()
-        if folded.startswith(("system:", f"{aliases_prefix}:", f"{aliases_prefix}@")):
+        if name.casefold().startswith(_RESERVED) and name not in allowed:
             return f"{name!r} is reserved"
     texts = names if identity.uid is None else (*names, identity.uid)
     extras = (text for key, values in identity.extra for text in (key, *values))

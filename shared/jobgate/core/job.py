@@ -11,7 +11,8 @@ class JobIdentity:
 
     `issuer` is the alias of the GitLab instance. `project_*` and `namespace_id` name the project
     that *runs* the job (claim `job_project_id`, GitLab 18.4 and later; GitLab, ID token payload).
-    Ids decide, paths only name. `environment` and `tier` are absent together.
+    Ids decide, paths only name. `environment` and `tier` are absent together; `environment_slug` is
+    what GitLab said it is, None where it wasn't asked.
     """
 
     issuer: str
@@ -28,6 +29,7 @@ class JobIdentity:
     ref_protected: bool
     environment: str | None = None
     tier: str | None = None
+    environment_slug: str | None = None
 
     @property
     def root_path(self) -> str:
@@ -40,10 +42,12 @@ class VerifiedJob:
     """A verified ID token; `expires_at` in epoch seconds.
 
     `project_is_certain` is false where an older GitLab's token doesn't tell which project runs the
-    job.
+    job: then GitLab must confirm that it is this one. `is_of_fork`: another project runs the job
+    for a fork's merge request.
     """
 
     job: JobIdentity
     jti: str
     expires_at: int
     project_is_certain: bool
+    is_of_fork: bool = False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,11 @@ class ProjectPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What is known of where a job's project is; None is unknown, and unknown grants nothing."""
+    """What is known of where a job's project is; None is unknown, and unknown grants nothing.
+
+    `config_places` says the same of configuration projects, by id; one that isn't in it is unknown.
+    """
 
     place: ProjectPlace | None
     chain: NamespaceChain | None
+    config_places: Mapping[int, ProjectPlace] = field(default_factory=dict)

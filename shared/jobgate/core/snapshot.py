@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import ConfigProject
     from jobgate.core.agent_configuration import AgentConfiguration, WrittenEntry
-
-ENTRY_LIMIT = 500  # GitLab's limit on projects, and on groups, of one agent
+    from jobgate.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotHead:
-    """What a snapshot says beside its entries."""
+    """What a snapshot says beside its entries; `at` in epoch seconds."""
 
     issuer: str
     agent_id: int
@@ -51,22 +50,19 @@ class SnapshotHead:
     commit: str
     config_project: ConfigProject
     file: str
+    at: float
 
 
 def compile_snapshot(
-    configuration: AgentConfiguration, targets: Targets, head: SnapshotHead
+    configuration: AgentConfiguration,
+    targets: Targets,
+    head: SnapshotHead,
+    *,
+    settings: Settings,
 ) -> AgentSnapshot:
     """A snapshot of a valid configuration. A later entry for the same target wins."""
     problems: list[Problem] = []
-    compiling = _Compiling(head, problems)
-    instance = configuration.instance
-    if instance is not None:
-        compiling.problem(
-            instance,
-            "instance_not_enabled",
-            "ci_access.instance",
-            "Name projects or groups: this deployment doesn't grant to the whole instance.",
-        )
+    compiling = _Compiling(head, settings, problems)
     return AgentSnapshot(
         issuer=head.issuer,
         agent_id=head.agent_id,
@@ -75,9 +71,10 @@ def compile_snapshot(
         commit=head.commit,
         valid=True,
         config_project=head.config_project,
+        valid_since=head.at,
         projects=compiling.entries(configuration.projects, targets.projects),
         groups=compiling.entries(configuration.groups, targets.groups),
-        instance=None,
+        instance=compiling.instance(configuration.instance),
         problems=tuple(problems),
     )
 
@@ -109,8 +106,9 @@ def keep_last_good(
 
 
 class _Compiling:
-    def __init__(self, head: SnapshotHead, problems: list[Problem]) -> None:
+    def __init__(self, head: SnapshotHead, settings: Settings, problems: list[Problem]) -> None:
         self._head = head
+        self._settings = settings
         self._problems = problems
 
     def entries(
@@ -124,29 +122,57 @@ class _Compiling:
                 continue
             if target.id in entries:
                 self.problem(entry, "duplicate", entry.path, "Leave one; the last one counts.")
-                if number >= ENTRY_LIMIT:
+                if number >= self._settings.entry_limit:
                     # GitLab cuts the list before it looks for duplicates: the first one stays.
                     continue
             entries[target.id] = self._entry(entry, target, number)
         return entries
 
+    def instance(self, written: WrittenEntry | None) -> Entry | None:
+        if written is None:
+            return None
+        if not self._settings.instance_wide:
+            self.problem(
+                written,
+                "instance_not_enabled",
+                "ci_access.instance",
+                "Name projects or groups: this deployment doesn't grant to the whole instance.",
+            )
+            return None
+        return self._stored(written, "", self._reserved(written))
+
     def _entry(self, written: WrittenEntry, target: Target, number: int) -> Entry:
-        refused = None
-        if number >= ENTRY_LIMIT:
-            refused = Reason.NOT_LISTED
-            fix = f"Keep to {ENTRY_LIMIT} entries, or authorize a group instead."
+        limit = self._settings.entry_limit
+        if number >= limit:
+            fix = f"Keep to {limit} entries, or authorize a group instead."
             self.problem(written, "beyond_limit", written.path, fix)
-        elif isinstance(written.access_as, AsIdentity) and (
-            fault := fault_of_static_identity(written.access_as)
-        ):
-            refused = Reason.RESERVED_IDENTITY
-            self.problem(written, "reserved_identity", fault, "Name another user or group.")
-        elif target.root_id != self._head.config_project.root_id:
+            return self._stored(written, target.path, Reason.NOT_LISTED)
+        refused = self._reserved(written)
+        if refused is None and self._is_out_of_scope(target):
             # Judged anew at each decision, on where the project is then.
             fix = "Only projects and groups of the same top-level group can be authorized."
             self.problem(written, "out_of_scope", written.path, fix)
+        return self._stored(written, target.path, refused)
+
+    def _reserved(self, written: WrittenEntry) -> Reason | None:
+        if not isinstance(written.access_as, AsIdentity):
+            return None
+        allowed = self._settings.allowed_identities
+        fault = fault_of_static_identity(written.access_as, allowed=allowed)
+        if fault is None:
+            return None
+        self.problem(written, "reserved_identity", fault, "Name another user or group.")
+        return Reason.RESERVED_IDENTITY
+
+    def _is_out_of_scope(self, target: Target) -> bool:
+        if self._settings.instance_wide:
+            return False
+        return target.root_id != self._head.config_project.root_id
+
+    @staticmethod
+    def _stored(written: WrittenEntry, path: str, refused: Reason | None) -> Entry:
         return Entry(
-            path=target.path,
+            path=path,
             access_as=written.access_as,
             default_namespace=written.default_namespace,
             environments=written.environments,

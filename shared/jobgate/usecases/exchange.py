@@ -6,13 +6,14 @@ each one's snapshot -> sign. What can't be known denies.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.core import access_token, record
 from jobgate.core.access_token import AccessToken
-from jobgate.core.authorization import Allowed, Denied, authorize, trusted_chain
+from jobgate.core.authorization import Allowed, Denied, authorize, fork_refusal, trusted_chain
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.kubeconfig import relay_url
 from jobgate.core.liveness import life_refusal
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
     from jobgate.core.bounds import Bounds
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.namespace import Surroundings
+    from jobgate.core.settings import Settings
     from jobgate.ports import (
         Clock,
         Deployment,
         ExchangeFacts,
         ExchangeStore,
+        JobLookup,
+        Lookups,
         Recorder,
-        SurroundingsSource,
         TokenSigner,
         TokenVerifier,
     )
@@ -56,6 +59,15 @@ class Refused:
     decision_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A job as GitLab knows it, what it's granted, and what was known of it."""
+
+    job: JobIdentity
+    grants: tuple[Grant, ...]
+    facts: ExchangeFacts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """The exchange and what it needs."""
@@ -63,9 +75,10 @@ class Exchange:
     deployment: Callable[[], Deployment]
     verifier: TokenVerifier
     store: ExchangeStore
-    places: SurroundingsSource
+    lookups: Lookups
     signer: TokenSigner
     recorder: Recorder
+    settings: Settings
     bounds: Bounds
     clock: Clock
     new_id: Callable[[], str]
@@ -92,54 +105,69 @@ class Exchange:
             outcome = self._decide(verified, resource)
             if isinstance(outcome, Denied):
                 return self._refused(outcome.reason, decision_id, **details)
-            grants, facts = outcome
-            exchanged = self._signed(
-                verified, grants, facts, resource=resource, decision_id=decision_id
-            )
+            exchanged = self._signed(verified, outcome, resource=resource, decision_id=decision_id)
         except Unavailable as exc:
             return self._refused(Reason.JOB_UNKNOWN, decision_id, cause=str(exc), **details)
-        for grant in grants:
+        for grant in outcome.grants:
             self._record("allowed", decision_id, **details, **record.of_grant(grant))
         return exchanged
 
-    def _decide(
-        self, verified: VerifiedJob, resource: str | None
-    ) -> tuple[tuple[Grant, ...], ExchangeFacts] | Denied:
+    def _decide(self, verified: VerifiedJob, resource: str | None) -> _Decided | Denied:
         job = verified.job
-        if not verified.project_is_certain:
-            return Denied(Reason.JOB_UNKNOWN)
-        if verified.expires_at <= self.clock():
-            # Good by the leeway alone; what is made of it now would already have ended.
-            return Denied(Reason.TOKEN_EXPIRED)
+        if reason := self._token_refusal(verified):
+            return Denied(reason)
         facts = self.store.exchange_facts(job)
         if reason := self._life_refusal(job, facts, None):
             return Denied(reason)
-        surroundings = self.places.surroundings(job, facts.place, facts.chain)
-        decisions = self._decisions(job, facts, surroundings)
+        lookup = self.lookups.of(job)
+        if not (verified.project_is_certain or lookup.project_runs_job()):
+            return Denied(Reason.JOB_UNKNOWN)
+        job = dataclasses.replace(job, environment_slug=lookup.environment_slug())
+        surroundings = lookup.surroundings(facts.place, facts.chain)
+        decisions = self._decisions(job, facts, surroundings, lookup)
         grants = [decision.grant for decision in decisions if isinstance(decision, Allowed)]
         if resource is not None:
             grants = [grant for grant in grants if self._is(resource, grant)]
-            return (tuple(grants), facts) if grants else Denied(Reason.NOT_LISTED)
+            return _Decided(job, tuple(grants), facts) if grants else Denied(Reason.NOT_LISTED)
         if grants:
-            return tuple(sorted(grants, key=lambda grant: grant.context)), facts
+            by_context = sorted(grants, key=lambda grant: grant.context)
+            return _Decided(job, tuple(by_context), facts)
         return self._nearest(job, decisions, surroundings)
 
     def _decisions(
-        self, job: JobIdentity, facts: ExchangeFacts, surroundings: Surroundings
+        self,
+        job: JobIdentity,
+        facts: ExchangeFacts,
+        surroundings: Surroundings,
+        lookup: JobLookup,
     ) -> list[Decision]:
         now = self.clock()
         chain = trusted_chain(job, surroundings, bounds=self.bounds, now=now)
         group_ids = [group.namespace_id for group in chain.groups] if chain else []
         candidates = facts.project_agents | self.store.agents_of_groups(job.issuer, group_ids)
+        agents = self.store.snapshots(job.issuer, candidates)
+        config_projects = {a.config_project.project_id for a in agents.values() if a is not None}
+        where = dataclasses.replace(
+            surroundings, config_places=lookup.config_places(config_projects)
+        )
         decisions: list[Decision] = []
-        for agent_id, agent in self.store.snapshots(job.issuer, candidates).items():
+        for agent_id, agent in agents.items():
             if reason := self._life_refusal(job, facts, agent_id):
                 decisions.append(Denied(reason))
             elif agent is None:
                 decisions.append(Denied(Reason.CONFIG_UNKNOWN))
             else:
-                decisions.append(authorize(job, agent, surroundings, bounds=self.bounds, now=now))
+                decision = authorize(
+                    job, agent, where, settings=self.settings, bounds=self.bounds, now=now
+                )
+                decisions.append(decision)
         return decisions
+
+    def _token_refusal(self, verified: VerifiedJob) -> Reason | None:
+        if verified.expires_at <= self.clock():
+            # Good by the leeway alone; what is made of it now would already have ended.
+            return Reason.TOKEN_EXPIRED
+        return fork_refusal(verified, self.settings)
 
     def _life_refusal(
         self, job: JobIdentity, facts: ExchangeFacts, agent_id: int | None
@@ -172,31 +200,30 @@ class Exchange:
     def _signed(
         self,
         verified: VerifiedJob,
-        grants: tuple[Grant, ...],
-        facts: ExchangeFacts,
+        decided: _Decided,
         *,
         resource: str | None,
         decision_id: str,
     ) -> Exchanged:
         now = self.clock()
         token = AccessToken(
-            job=verified.job,
+            job=decided.job,
             decision_id=decision_id,
             jti=self.new_id(),
             expires_at=access_token.expiry(
                 subject_expires_at=verified.expires_at,
-                state=facts.state,
+                state=decided.facts.state,
                 bounds=self.bounds,
                 now=now,
             ),
-            agent_id=grants[0].agent_id if resource is not None else None,
+            agent_id=decided.grants[0].agent_id if resource is not None else None,
         )
         base_url = self._base_url()
         signed = self.signer.sign(access_token.claims_of(token, base_url=base_url, now=now))
         return Exchanged(
             token=signed,
             expires_in=int(token.expires_at - now),
-            grants=grants,
+            grants=decided.grants,
             base_url=base_url,
             decision_id=decision_id,
         )

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core import record
-from jobgate.core.agent import ConfigProject
+from jobgate.core.agent import PROBLEMS_MAX, ConfigProject
 from jobgate.core.agent_configuration import (
     AgentConfiguration,
     InvalidConfiguration,
     read_configuration,
 )
+from jobgate.core.agent_folder import agent_folder, config_file
 from jobgate.core.errors import Unavailable
 from jobgate.core.snapshot import (
     SnapshotHead,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.agent_folder import AgentFolder, FileKind
+    from jobgate.core.settings import Settings
     from jobgate.ports import Clock, ConfigProjectItem, GitLab, Recorder, RefreshStore
 
 
@@ -43,7 +46,7 @@ class _Head:
     project: ConfigProject
     root_path: str
     commit: str
-    files: Mapping[str, str]
+    tree: Mapping[str, FileKind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Refresh:
     gitlab_of: Callable[[str], GitLab]
     store: RefreshStore
     recorder: Recorder
+    settings: Settings
     clock: Clock
 
     def run(self, issuer: str, project_id: int) -> None:
@@ -80,9 +84,9 @@ class Refresh:
         for agent_id in sorted(item.agents):
             if self._is_registered(item, agent_id):
                 previous = stored[agent_id]
-                snapshot_head = _snapshot_head(item, agent_id, head, previous)
-                data = _file_at(head, snapshot_head.file, gitlab)
-                snapshot = _compiled(data, snapshot_head, previous, gitlab=gitlab, tree=tree)
+                snapshot_head = self._snapshot_head(item, agent_id, head, previous)
+                folder = agent_folder(snapshot_head.agent_name, head.tree)
+                snapshot = self._compiled(folder, snapshot_head, previous, gitlab=gitlab, tree=tree)
                 self._publish(snapshot, previous)
         self._note(item, head=head)
 
@@ -113,12 +117,48 @@ class Refresh:
             ),
             root_path=chain.members[0].path.lower(),
             commit=commit,
-            files=gitlab.agent_files(project_id, commit),
+            tree=gitlab.agent_files(project_id, commit),
         )
+
+    def _snapshot_head(
+        self, item: ConfigProjectItem, agent_id: int, head: _Head, previous: AgentSnapshot | None
+    ) -> SnapshotHead:
+        name = item.agents[agent_id]
+        return SnapshotHead(
+            issuer=item.issuer,
+            agent_id=agent_id,
+            agent_name=name,
+            version=1 if previous is None else previous.version + 1,
+            commit=head.commit,
+            config_project=head.project,
+            file=config_file(name),
+            at=self.clock(),
+        )
+
+    def _compiled(
+        self,
+        folder: AgentFolder,
+        head: SnapshotHead,
+        previous: AgentSnapshot | None,
+        *,
+        gitlab: GitLab,
+        tree: NamespaceTree,
+    ) -> AgentSnapshot:
+        configuration = _configuration(folder, head, gitlab)
+        if isinstance(configuration, InvalidConfiguration):
+            problems = folder.unread + configuration.problems
+            return keep_last_good(previous, head, problems[:PROBLEMS_MAX])
+        targets = _resolve(configuration, gitlab, tree)
+        snapshot = compile_snapshot(configuration, targets, head, settings=self.settings)
+        problems = folder.unread + snapshot.problems
+        return dataclasses.replace(snapshot, problems=problems[:PROBLEMS_MAX])
 
     def _publish(self, snapshot: AgentSnapshot, previous: AgentSnapshot | None) -> None:
         if previous is not None and previous == dataclasses.replace(
-            snapshot, version=previous.version, commit=previous.commit
+            snapshot,
+            version=previous.version,
+            commit=previous.commit,
+            valid_since=previous.valid_since,
         ):
             # Nothing that decides has changed, only a commit elsewhere in the repository.
             return
@@ -162,44 +202,18 @@ class Refresh:
         )
 
 
-def _snapshot_head(
-    item: ConfigProjectItem, agent_id: int, head: _Head, previous: AgentSnapshot | None
-) -> SnapshotHead:
-    name = item.agents[agent_id]
-    return SnapshotHead(
-        issuer=item.issuer,
-        agent_id=agent_id,
-        agent_name=name,
-        version=1 if previous is None else previous.version + 1,
-        commit=head.commit,
-        config_project=head.project,
-        file=f".gitlab/agents/{name}/config.yaml",
-    )
-
-
-def _file_at(head: _Head, file: str, gitlab: GitLab) -> bytes | None:
-    """A file's content, None where the commit doesn't have it."""
-    if file not in head.files:
-        return None
-    data = gitlab.raw_file(head.project.project_id, file, head.commit)
-    if data is None:
-        # Not a deleted file, which would take every access away: the commit lists it.
-        raise Unavailable("GitLab lists a file that it then doesn't have")
-    return data
-
-
-def _compiled(
-    data: bytes | None,
-    head: SnapshotHead,
-    previous: AgentSnapshot | None,
-    *,
-    gitlab: GitLab,
-    tree: NamespaceTree,
-) -> AgentSnapshot:
-    configuration = read_configuration(data, file=head.file)
-    if isinstance(configuration, InvalidConfiguration):
-        return keep_last_good(previous, head, configuration.problems)
-    return compile_snapshot(configuration, _resolve(configuration, gitlab, tree), head)
+def _configuration(
+    folder: AgentFolder, head: SnapshotHead, gitlab: GitLab
+) -> AgentConfiguration | InvalidConfiguration:
+    if folder.refused:
+        return InvalidConfiguration(folder.refused)
+    data = None
+    if folder.has_file:
+        data = gitlab.raw_file(head.config_project.project_id, head.file, head.commit)
+        if data is None:
+            # Not a deleted file, which would take every access away: the commit lists it.
+            raise Unavailable("GitLab lists a file that it then doesn't have")
+    return read_configuration(data, file=head.file)
 
 
 def _resolve(configuration: AgentConfiguration, gitlab: GitLab, tree: NamespaceTree) -> Targets:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jobgate.core.authorization import Grant
     from jobgate.core.bounds import Bounds
     from jobgate.core.impersonation import Identity
+    from jobgate.core.settings import Settings
     from jobgate.core.upstream_request import IncomingRequest, UpstreamRequest
     from jobgate.ports import (
         AccessTokenVerifier,
@@ -82,6 +83,7 @@ class Relay:
     secrets: ClusterSecrets
     clusters: ClusterGateway
     recorder: Recorder
+    settings: Settings
     bounds: Bounds
     clock: Clock
 
@@ -149,7 +151,14 @@ class Relay:
         ended = life_refusal(job, agent_id=agent_id, state=facts.state, stops=facts.stops, now=now)
         if ended is not None:
             return Refusal(reason=ended)
-        decision = authorize(job, facts.snapshot, known.surroundings, bounds=self.bounds, now=now)
+        decision = authorize(
+            job,
+            facts.snapshot,
+            known.surroundings,
+            settings=self.settings,
+            bounds=self.bounds,
+            now=now,
+        )
         if isinstance(decision, Denied):
             return Refusal(reason=decision.reason, rule=decision.rule)
         chain = trusted_chain(job, known.surroundings, bounds=self.bounds, now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from jobgate.core.bounds import Bounds
     from jobgate.core.job import JobIdentity
     from jobgate.core.namespace import Surroundings
-    from jobgate.ports import Clock, RelayFacts, RelayStore, SurroundingsSource
+    from jobgate.ports import Clock, Lookups, RelayFacts, RelayStore
 
 _KEPT_MAX = 256  # jobs and agents that one instance meets within the cache's seconds are few
 
@@ -31,10 +32,10 @@ class RelayFactsCache:
     """
 
     def __init__(
-        self, store: RelayStore, places: SurroundingsSource, *, bounds: Bounds, clock: Clock
+        self, store: RelayStore, lookups: Lookups, *, bounds: Bounds, clock: Clock
     ) -> None:
         self._store = store
-        self._places = places
+        self._lookups = lookups
         self._bounds = bounds
         self._clock = clock
         self._known: OrderedDict[tuple[JobIdentity, int], Known] = OrderedDict()
@@ -49,8 +50,16 @@ class RelayFactsCache:
             return known
         self._known.pop(key, None)
         facts = self._store.relay_facts(job, agent_id)
-        surroundings = self._places.surroundings(job, facts.place, facts.chain)
+        surroundings = self._surroundings(job, facts)
         known = self._known[key] = Known(facts, surroundings, now)
         if len(self._known) > _KEPT_MAX:
             self._known.popitem(last=False)
         return known
+
+    def _surroundings(self, job: JobIdentity, facts: RelayFacts) -> Surroundings:
+        lookup = self._lookups.of(job)
+        surroundings = lookup.surroundings(facts.place, facts.chain)
+        if facts.snapshot is None:
+            return surroundings
+        places = lookup.config_places([facts.snapshot.config_project.project_id])
+        return dataclasses.replace(surroundings, config_places=places)
