@@ -232,6 +232,13 @@ def test_an_empty_folder_of_agents_is_bad_input(tmp_path: Path) -> None:
     assert "holds no agent's configuration" in found.stderr
 
 
+def test_agents_folders_without_any_configuration_are_bad_input(tmp_path: Path) -> None:
+    (tmp_path / ".gitlab/agents/prod").mkdir(parents=True)
+    (tmp_path / ".gitlab/agents/prod/README.md").write_text("")
+
+    assert "holds no agent's configuration" in run(tmp_path).stderr
+
+
 def test_two_forms_at_once_are_bad_input(tmp_path: Path) -> None:
     write(tmp_path, CLEAN)
 

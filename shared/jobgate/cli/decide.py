@@ -180,14 +180,12 @@ def _moment(claims: Mapping[str, Any]) -> float:
 
 def _trees(agents: Sequence[str], instance: GivenInstance) -> dict[int, dict[str, CheckedOut]]:
     """What is in each configuration project that a folder is given for."""
-    holders = {agent.project_id for agent in instance.agents}
-    projects = {p.path.lower(): p for p in instance.projects if p.project_id in holders}
+    projects = {project.path.lower(): project for project in instance.projects}
     named = [text.partition("=") for text in agents if "=" in text]
-    found = [(_project(path, projects), Path(folder)) for path, _, folder in named]
+    found = [(_project(path, projects), folder) for path, _, folder in named]
     for text in agents:
         if "=" not in text:
-            folder = Path(text)
-            found += [(holder, folder) for holder in _holder(folder, instance, projects, found)]
+            found += [(holder, text) for holder in _holder(text, instance, found)]
     for project, count in Counter(project.path for project, _ in found).items():
         if count > 1:
             raise InvalidRequest(f"--agents: {project} is given twice.")
@@ -197,31 +195,29 @@ def _trees(agents: Sequence[str], instance: GivenInstance) -> dict[int, dict[str
 def _project(path: str, projects: Mapping[str, GitLabProject]) -> GitLabProject:
     project = projects.get(path.lower())
     if project is None:
-        raise InvalidRequest(f"--agents: no project {path} with an agent is in --instance.")
+        raise InvalidRequest(f"--agents: no project {path} is in --instance.")
     return project
 
 
 def _holder(
-    folder: Path,
-    instance: GivenInstance,
-    projects: Mapping[str, GitLabProject],
-    taken: Sequence[tuple[GitLabProject, Path]],
+    text: str, instance: GivenInstance, taken: Sequence[tuple[GitLabProject, str]]
 ) -> list[GitLabProject]:
     """The project that a folder without a path is of: the one that has agents of these names."""
-    ids = {project.project_id for project, _ in taken}
-    free = [project for project in projects.values() if project.project_id not in ids]
-    if len(free) > 1:
-        names = {path.name for path in _checked(folder).iterdir()}
-        ids = {agent.project_id for agent in instance.agents if agent.name in names}
-        free = [project for project in free if project.project_id in ids]
-    if len(free) > 1:
+    folder = _checked(text)
+    taken_ids = {project.project_id for project, _ in taken}
+    ids = {agent.project_id for agent in instance.agents} - taken_ids
+    if len(ids) > 1:
+        names = {path.name for path in folder.iterdir()}
+        ids &= {agent.project_id for agent in instance.agents if agent.name in names}
+    if len(ids) > 1:
         raise InvalidRequest(f"--agents: say whose {folder} is, as PROJECT_PATH=DIR.")
-    return free
+    return [project for project in instance.projects if project.project_id in ids]
 
 
-def _checked(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise InvalidRequest(f"--agents: {folder} isn't a folder.")
+def _checked(text: str) -> Path:
+    folder = Path(text)
+    if not text or not folder.is_dir():
+        raise InvalidRequest(f"--agents: {text!r} isn't a folder.")
     if (folder / AGENTS_FOLDER).is_dir():
         raise InvalidRequest(f"--agents: give the folder {folder / AGENTS_FOLDER} itself.")
     return folder

@@ -30,9 +30,10 @@ def lint(
     findings: list[Finding] = []
     for checkout in checkouts:
         tree = read_agents_folder(agents_folder(checkout))
-        if not tree:
+        found = list(_of_checkout(tree, settings, project_path, with_risks=with_risks))
+        if not found and not any(path.endswith("/config.yaml") for path in tree):
             raise InvalidRequest(f"{checkout / AGENTS_FOLDER} holds no agent's configuration.")
-        for finding in _of_checkout(tree, settings, project_path, with_risks=with_risks):
+        for finding in found:
             file = (checkout / finding.problem.file).as_posix()
             problem = dataclasses.replace(finding.problem, file=file)
             findings.append(dataclasses.replace(finding, problem=problem))
