@@ -78,7 +78,8 @@ def test_the_last_of_two_entries_for_one_target_wins_and_is_reported() -> None:
 def test_an_entry_beyond_the_limit_denies_in_its_place_and_is_reported() -> None:
     targets = {f"p{i}": b.a_target(i, f"p{i}") for i in range(ENTRY_LIMIT + 1)}
 
-    snapshot = compiled([written(path) for path in targets], targets=targets)
+    entries = [written(path, line=line) for line, path in enumerate(targets, start=1)]
+    snapshot = compiled(entries, targets=targets)
 
     refused = {i: e.refused for i, e in snapshot.projects.items() if e.refused is not None}
     assert refused == {ENTRY_LIMIT: Reason.NOT_LISTED}
@@ -130,7 +131,8 @@ def test_an_instance_entry_is_not_honoured_and_is_reported() -> None:
 def test_the_problems_of_one_file_are_bounded() -> None:
     targets: dict[str, Target | None] = {f"p{i}": None for i in range(PROBLEMS_MAX + 50)}
 
-    snapshot = compiled([written(path) for path in targets], targets=targets)
+    entries = [written(path, line=line) for line, path in enumerate(targets, start=1)]
+    snapshot = compiled(entries, targets=targets)
 
     assert len(snapshot.problems) == PROBLEMS_MAX
 
@@ -157,3 +159,12 @@ def test_a_broken_file_with_no_good_one_before_is_not_valid(previous: AgentSnaps
     kept = keep_last_good(previous, b.a_snapshot_head(version=2), (PROBLEM,))
 
     assert kept == b.an_agent(version=2, valid=False, problems=[PROBLEM])
+
+
+def test_what_a_problem_shows_of_a_file_is_printable_and_short() -> None:
+    path = "\x1b[2J" + "x" * 30_000
+
+    snapshot = compiled([written(path)], targets={path.lower(): None})
+
+    assert len(snapshot.problems[0].text) <= 120
+    assert snapshot.problems[0].text.isprintable()

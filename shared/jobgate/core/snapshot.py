@@ -10,14 +10,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobgate.core.agent import PROBLEMS_MAX, AgentSnapshot, AsIdentity, Entry, Problem
+from jobgate.core.agent import AgentSnapshot, AsIdentity, Entry
 from jobgate.core.impersonation import fault_of_static_identity
+from jobgate.core.problem import ProblemCode, Problems
 from jobgate.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jobgate.core.agent import ConfigProject
+    from jobgate.core.agent import ConfigProject, Problem
     from jobgate.core.agent_configuration import AgentConfiguration, WrittenEntry
     from jobgate.core.settings import Settings
 
@@ -61,7 +62,7 @@ def compile_snapshot(
     settings: Settings,
 ) -> AgentSnapshot:
     """A snapshot of a valid configuration. A later entry for the same target wins."""
-    problems: list[Problem] = []
+    problems = Problems(head.file)
     compiling = _Compiling(head, settings, problems)
     return AgentSnapshot(
         issuer=head.issuer,
@@ -75,7 +76,7 @@ def compile_snapshot(
         projects=compiling.entries(configuration.projects, targets.projects),
         groups=compiling.entries(configuration.groups, targets.groups),
         instance=compiling.instance(configuration.instance),
-        problems=tuple(problems),
+        problems=problems.in_order(),
     )
 
 
@@ -106,7 +107,7 @@ def keep_last_good(
 
 
 class _Compiling:
-    def __init__(self, head: SnapshotHead, settings: Settings, problems: list[Problem]) -> None:
+    def __init__(self, head: SnapshotHead, settings: Settings, problems: Problems) -> None:
         self._head = head
         self._settings = settings
         self._problems = problems
@@ -118,10 +119,14 @@ class _Compiling:
         for number, entry in enumerate(written):
             target = targets[entry.path.lower()]
             if target is None:
-                self.problem(entry, "not_found", entry.path, "Correct the path, or remove it.")
+                self.problem(
+                    entry, ProblemCode.NOT_FOUND, entry.path, "Correct the path, or remove it."
+                )
                 continue
             if target.id in entries:
-                self.problem(entry, "duplicate", entry.path, "Leave one; the last one counts.")
+                self.problem(
+                    entry, ProblemCode.DUPLICATE, entry.path, "Leave one; the last one counts."
+                )
                 if number >= self._settings.entry_limit:
                     # GitLab cuts the list before it looks for duplicates: the first one stays.
                     continue
@@ -134,7 +139,7 @@ class _Compiling:
         if not self._settings.instance_wide:
             self.problem(
                 written,
-                "instance_not_enabled",
+                ProblemCode.INSTANCE_NOT_ENABLED,
                 "ci_access.instance",
                 "Name projects or groups: this deployment doesn't grant to the whole instance.",
             )
@@ -145,13 +150,13 @@ class _Compiling:
         limit = self._settings.entry_limit
         if number >= limit:
             fix = f"Keep to {limit} entries, or authorize a group instead."
-            self.problem(written, "beyond_limit", written.path, fix)
+            self.problem(written, ProblemCode.BEYOND_LIMIT, written.path, fix)
             return self._stored(written, target.path, Reason.NOT_LISTED)
         refused = self._reserved(written)
         if refused is None and self._is_out_of_scope(target):
             # Judged anew at each decision, on where the project is then.
             fix = "Only projects and groups of the same top-level group can be authorized."
-            self.problem(written, "out_of_scope", written.path, fix)
+            self.problem(written, ProblemCode.OUT_OF_SCOPE, written.path, fix)
         return self._stored(written, target.path, refused)
 
     def _reserved(self, written: WrittenEntry) -> Reason | None:
@@ -161,7 +166,7 @@ class _Compiling:
         fault = fault_of_static_identity(written.access_as, allowed=allowed)
         if fault is None:
             return None
-        self.problem(written, "reserved_identity", fault, "Name another user or group.")
+        self.problem(written, ProblemCode.RESERVED_IDENTITY, fault, "Name another user or group.")
         return Reason.RESERVED_IDENTITY
 
     def _is_out_of_scope(self, target: Target) -> bool:
@@ -180,16 +185,5 @@ class _Compiling:
             refused=refused,
         )
 
-    def problem(self, entry: WrittenEntry, code: str, text: str, fix: str) -> None:
-        if len(self._problems) == PROBLEMS_MAX:
-            return
-        self._problems.append(
-            Problem(
-                code=code,
-                file=self._head.file,
-                line=entry.line,
-                column=entry.column,
-                text=text,
-                fix=fix,
-            )
-        )
+    def problem(self, entry: WrittenEntry, code: ProblemCode, text: str, fix: str) -> None:
+        self._problems.add(code, (entry.line, entry.column), text=text, fix=fix)
