@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from jobgate.core.access_token import AccessToken
-    from jobgate.core.agent import AgentSnapshot, ClusterConnection, Credential
+    from jobgate.core.agent import AgentSnapshot, ClusterConnection, ConfigProject, Credential
     from jobgate.core.agent_folder import FileKind
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
+    from jobgate.core.commit_status import CommitStatus
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.keys import PublicKey
@@ -245,7 +246,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigProjectItem:
-    """A configuration project as stored: its agents (id to name) and its last refresh."""
+    """A configuration project as stored: its agents (id to name) and its last refresh.
+
+    `last_note` is a sentence for people about what has no effect, and no error.
+    """
 
     issuer: str
     project_id: int
@@ -253,6 +257,7 @@ class ConfigProjectItem:
     root_path: str | None = None
     last_commit: str | None = None
     last_error: str | None = None
+    last_note: str | None = None
     last_at: float | None = None
 
 
@@ -277,7 +282,7 @@ class RefreshStore(Protocol):
         """Take the agent out where its stamp is no newer than the snapshot's version."""
         ...
 
-    def note_refresh(
+    def note_refresh(  # noqa: PLR0913  one argument for each attribute that it writes
         self,
         issuer: str,
         project_id: int,
@@ -286,6 +291,7 @@ class RefreshStore(Protocol):
         commit: str | None,
         error: str | None,
         at: float,
+        note: str | None = None,
     ) -> None:
         """Write what the refresh of a configuration project came to."""
         ...
@@ -353,6 +359,14 @@ class GitLabOfJobs(GitLab, Protocol):
 
     def environment_slug(self, project_id: int, name: str) -> str | None:
         """The slug of a project's environment."""
+        ...
+
+
+class CommitStatuses(Protocol):
+    """Tells who has pushed, beside the commit, what their configuration came to."""
+
+    def post(self, issuer: str, project: ConfigProject, commit: str, status: CommitStatus) -> None:
+        """Never raises: a status decides nothing."""
         ...
 
 

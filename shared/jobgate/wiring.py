@@ -115,14 +115,16 @@ def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
 
 def config_refresh(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/config_refresh`."""
+    from jobgate.adapters.commit_statuses import GitLabCommitStatuses
     from jobgate.adapters.deployment_reader import DeploymentReader
     from jobgate.adapters.job_states import DynamoDBJobStates
     from jobgate.adapters.log import log, write_line
     from jobgate.adapters.refresh_batch import RefreshBatch
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+    from jobgate.adapters.secrets import SecretReader
     from jobgate.usecases.refresh import Refresh
 
-    bounds = Bounds.from_environment(environment)
+    settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
     call = _boto()
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
@@ -130,8 +132,16 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
         gitlab_of=_gitlab_of(environment, call, deployment, seconds=_REFRESH_SECONDS),
         store=DynamoDBRefreshStore(call, table),
         recorder=write_line,
-        settings=Settings.from_environment(environment),
+        settings=settings,
         clock=_clock,
+        statuses=GitLabCommitStatuses(
+            deployment,
+            SecretReader(call, clock=_clock),
+            environment["JOBGATE_GITLAB_STATUS_TOKEN_SECRET"],
+            log=log,
+        )
+        if settings.commit_status
+        else None,
     )
     return RefreshBatch(refresh, DynamoDBJobStates(call, table, bounds=bounds), log=log)
 

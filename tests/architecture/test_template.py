@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cfnlint.api
 import pytest
 from jobgate.core.bounds import Bounds
+from jobgate.core.settings import Settings
 
 from local.sam_template import translate
 
@@ -50,6 +51,11 @@ VARIABLES = {
     "ConfigRefreshFunction": {
         "JOBGATE_TABLE",
         "JOBGATE_GITLAB_TOKENS_SECRET",
+        "JOBGATE_GITLAB_STATUS_TOKEN_SECRET",
+        "JOBGATE_INSTANCE_WIDE",
+        "JOBGATE_ENTRY_LIMIT",
+        "JOBGATE_ALLOWED_IDENTITIES",
+        "JOBGATE_COMMIT_STATUS",
         "JOBGATE_ISSUERS_MAX_AGE",
         "JOBGATE_CONFIG_DOUBT",
         "JOBGATE_JOB_KEPT",
@@ -61,6 +67,10 @@ VARIABLES = {
     "TokenExchangeFunction": {
         "JOBGATE_TABLE",
         "JOBGATE_GITLAB_TOKENS_SECRET",
+        "JOBGATE_INSTANCE_WIDE",
+        "JOBGATE_FORK_JOBS",
+        "JOBGATE_LEGACY_SLUGS",
+        "JOBGATE_ALLOWED_IDENTITIES",
         "JOBGATE_TOKEN_MAX",
         "JOBGATE_UNOBSERVED_LIFE",
         "JOBGATE_LEEWAY",
@@ -79,6 +89,9 @@ VARIABLES = {
         "AWS_LAMBDA_EXEC_WRAPPER",
         "JOBGATE_TABLE",
         "JOBGATE_GITLAB_TOKENS_SECRET",
+        "JOBGATE_INSTANCE_WIDE",
+        "JOBGATE_LEGACY_SLUGS",
+        "JOBGATE_ALLOWED_IDENTITIES",
         "JOBGATE_RELAY_CACHE",
         "JOBGATE_LEEWAY",
         "JOBGATE_CHAIN_FRESH",
@@ -98,6 +111,7 @@ SECRET_READERS = {
         "TokenExchangeFunction",
         "RelayFunction",
     },
+    "GitLabStatusToken": {"ConfigRefreshFunction"},
     "GitLabHooks": {"GitlabWebhookFunction"},
     "jobgate/${AWS::StackName}/cluster/*": {"RelayFunction"},
 }
@@ -225,6 +239,29 @@ def test_every_bound_reaches_a_function_under_its_own_name(template: dict[str, A
     }
 
 
+def test_every_setting_is_a_parameter_with_the_code_s_default(template: dict[str, Any]) -> None:
+    defaults = {
+        f"JOBGATE_{field.name.upper()}": str(
+            template["Parameters"][camel_case(field.name)]["Default"]
+        )
+        for field in fields(Settings)
+    }
+
+    assert Settings.from_environment(defaults) == Settings()
+
+
+def test_every_setting_reaches_a_function_under_its_own_name(template: dict[str, Any]) -> None:
+    names = {f"JOBGATE_{field.name.upper()}": camel_case(field.name) for field in fields(Settings)}
+    given = {
+        (name, value["Ref"])
+        for function in of_type(template["Resources"], "AWS::Lambda::Function").values()
+        for name, value in function["Properties"]["Environment"]["Variables"].items()
+        if name in names
+    }
+
+    assert given == set(names.items())
+
+
 def test_every_function_has_a_role_and_a_log_group_of_its_own(resources: dict[str, Any]) -> None:
     functions = of_type(resources, "AWS::Lambda::Function")
     roles = {function["Properties"]["Role"]["Fn::GetAtt"][0] for function in functions.values()}
@@ -303,7 +340,9 @@ def test_each_secret_is_readable_by_those_that_use_it(resources: dict[str, Any])
         for statement in statements(resources, logical_id):
             if "secretsmanager" in str(statement["Action"]):
                 assert statement["Action"] == "secretsmanager:GetSecretValue"
-                readers.setdefault(secret_name(statement["Resource"]), set()).add(logical_id)
+                given = statement["Resource"]
+                for secret in given if isinstance(given, list) else [given]:
+                    readers.setdefault(secret_name(secret), set()).add(logical_id)
 
     assert readers == SECRET_READERS
 

@@ -261,12 +261,12 @@ def test_a_refreshs_outcome_is_noted_and_cleared(stores: Stores) -> None:
     )
     good = stores.refresh.config_project("main", b.CONFIG_PROJECT)
     stores.refresh.note_refresh(
-        "main", b.CONFIG_PROJECT, root_path=None, commit=None, error="bad", at=b.NOW + 0.5
+        "main", b.CONFIG_PROJECT, root_path=None, commit=None, error="bad", at=b.NOW + 0.5, note="n"
     )
     bad = stores.refresh.config_project("main", b.CONFIG_PROJECT)
 
     assert good == b.a_config_project_item(root_path="top", last_commit="c1", last_at=b.NOW)
-    assert bad == b.a_config_project_item(last_error="bad", last_at=b.NOW + 0.5)
+    assert bad == b.a_config_project_item(last_error="bad", last_note="n", last_at=b.NOW + 0.5)
 
 
 def test_a_note_never_makes_a_configuration_project(stores: Stores) -> None:

@@ -348,6 +348,7 @@ def a_config_project_item(
     root_path: str | None = None,
     last_commit: str | None = None,
     last_error: str | None = None,
+    last_note: str | None = None,
     last_at: float | None = None,
 ) -> ConfigProjectItem:
     return ConfigProjectItem(
@@ -357,6 +358,7 @@ def a_config_project_item(
         root_path=root_path,
         last_commit=last_commit,
         last_error=last_error,
+        last_note=last_note,
         last_at=last_at,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.namespace import Surroundings
 from jobgate.ports import (
+    CommitStatuses,
     ExchangeStore,
     JobLookup,
     JobStates,
@@ -23,7 +24,8 @@ from tests.support.builders import CONFIG_PROJECT, NOW, a_place
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.agent import AgentSnapshot, ConfigProject
+    from jobgate.core.commit_status import CommitStatus
     from jobgate.core.errors import JobgateError
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.liveness import JobState
@@ -183,6 +185,16 @@ class FakePlaceStore(PlaceStore):
         known = self.saved_chains.get(key)
         if known is None or known.fetched_at <= chain.fetched_at:
             self.saved_chains[key] = chain
+
+
+class FakeCommitStatuses(CommitStatuses):
+    """Keeps what was posted: commit and status."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, CommitStatus]] = []
+
+    def post(self, issuer: str, project: ConfigProject, commit: str, status: CommitStatus) -> None:
+        self.posted.append((commit, status))
 
 
 class FakeRefreshQueue(RefreshQueue):

@@ -26,6 +26,8 @@ class Asked:
 
     target: str
     headers: Mapping[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,8 @@ class HTTPSServer:
     def take(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        self.asked.append(Asked(handler.path, headers))
+        body = handler.rfile.read(int(headers.get("content-length", "0")))
+        self.asked.append(Asked(handler.path, headers, handler.command, body))
         bare = handler.path.partition("?")[0]
         respond = self._answers.get(handler.path) or self._answers.get(bare)
         if respond is None:
@@ -160,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.told.take(self)
+
+    do_POST = do_GET  # noqa: N815  the base's name
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's name
         """Say nothing."""

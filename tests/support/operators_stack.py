@@ -80,6 +80,7 @@ class OperatorsStack:
             "TableName": "table",
             "SigningKeyAArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
             "SigningKeyBArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
+            "GitLabStatusTokenArn": real(*secret, {"Name": "status", "SecretString": "{}"})["ARN"],
             "GitLabTokensArn": real(*secret, {"Name": "tokens", "SecretString": "{}"})["ARN"],
             "GitLabHooksArn": real(*secret, {"Name": "hooks", "SecretString": "{}"})["ARN"],
             "RefreshQueueUrl": real("sqs", "CreateQueue", queue)["QueueUrl"],

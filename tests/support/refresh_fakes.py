@@ -151,6 +151,7 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
         commit: str | None,
         error: str | None,
         at: float,
+        note: str | None = None,
     ) -> None:
         known = self.config_projects.get((issuer, project_id))
         if known is None:
@@ -162,6 +163,7 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
             root_path=root_path,
             last_commit=commit,
             last_error=error,
+            last_note=note,
             last_at=at,
         )
         self.writes.append(f"note {error or 'good'}")

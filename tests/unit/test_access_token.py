@@ -124,3 +124,14 @@ def test_a_token_of_long_but_possible_names_fits_its_bound() -> None:
 
     signed = len(json.dumps(claims, separators=(",", ":"))) * 4 / 3 + 250
     assert signed < MAX_BYTES
+
+
+@pytest.mark.parametrize("slug", [None, "review-1-a1b2c3"])
+def test_a_slug_that_gitlab_gave_is_in_the_token_and_no_other(slug: str | None) -> None:
+    job = b.a_job(environment="review/1", environment_slug=slug)
+
+    claims = claims_of(b.an_access_token(job), base_url=b.BASE_URL, now=b.NOW)
+
+    assert claims["job"].get("environment_slug") == slug
+    assert ("environment_slug" in claims["job"]) is (slug is not None)
+    assert token_of(claims).job == job

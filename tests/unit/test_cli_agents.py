@@ -329,11 +329,34 @@ def test_show_tells_the_connection_and_no_secret(stack: OperatorsStack) -> None:
         "commit": "c0ffee",
         "version": 1,
         "valid": True,
+        "valid_since": None,
         "projects": 1,
         "groups": 1,
         "instance": False,
         "problems": [],
     }
+
+
+def test_show_tells_since_when_a_configuration_counts(stack: OperatorsStack) -> None:
+    register(stack)
+    since = replace(a_snapshot(stack), valid_since=1_790_000_000.5)
+    stack.table.put(agent_items.snapshot_item(since))
+
+    shown = stack.json("agent", "show", FIRST)
+
+    assert shown["snapshot"]["valid_since"] == "2026-09-21T14:13:20+00:00"
+    assert "2026-09-21T14:13:20+00:00" in stack.run("agent", "show", FIRST).out
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_show_tells_whether_clients_may_impersonate(
+    stack: OperatorsStack, *, allowed: bool
+) -> None:
+    register(stack, replace(NEW, allow_client_impersonation=allowed))
+
+    shown = stack.json("agent", "show", FIRST)
+
+    assert shown["connection"]["client_impersonation"] is allowed
 
 
 def test_agent_before_its_first_refresh_is_shown_so(stack: OperatorsStack) -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobgate.core.environment import environment_matches, environment_slug
+from jobgate.core.environment import environment_matches, environment_slug, slug_can_be_computed
 
 NEAR = st.text(alphabet="ab*/\n.[", max_size=8)
 NAMES = st.text(alphabet="ab/\n.[", max_size=8)
@@ -76,3 +76,23 @@ def test_names_that_differ_in_more_than_a_trailing_dash_have_different_slugs(
 ) -> None:
     if one.removesuffix("-") != other.removesuffix("-"):
         assert environment_slug(one) != environment_slug(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "certain"),
+    [
+        ("production", True),
+        ("staging-1234567890123456", True),
+        ("foo-", True),
+        ("review/1", False),
+        ("Production", False),
+        ("foo--bar", False),
+        ("1-foo", False),
+        ("staging-12345678901234567", False),
+    ],
+)
+def test_a_slug_without_a_suffix_can_be_computed_however_old_the_environment(
+    name: str, *, certain: bool
+) -> None:
+    assert slug_can_be_computed(name) is certain
+    assert (len(environment_slug(name)) <= len(name) and environment_slug(name) in name) is certain

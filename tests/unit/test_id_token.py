@@ -51,6 +51,13 @@ def test_without_the_running_projects_claims_the_project_is_the_tokens() -> None
     assert verified.project_is_certain
 
 
+def test_a_job_that_another_project_runs_for_the_source_is_of_a_fork() -> None:
+    assert not read().is_of_fork
+    assert read(project_id="777").is_of_fork
+    assert read(project_id="777").job.project_id == b.APP
+    assert not read(**BEFORE_18_4, project_id="777").is_of_fork
+
+
 @pytest.mark.parametrize("source", ["merge_request_event", "parent_pipeline"])
 def test_without_them_a_merge_requests_project_is_uncertain(source: str) -> None:
     assert not read(**BEFORE_18_4, pipeline_source=source).project_is_certain

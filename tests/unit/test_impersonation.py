@@ -185,3 +185,25 @@ def test_no_header_is_written_for_a_value_that_a_server_would_read_differently(
 
 def test_every_mode_is_told_apart_by_its_type() -> None:
     assert len({AsAgent(), AsCIJob(), AsIdentity("a"), AsIdentity("b")}) == 4
+
+
+def test_an_allowed_name_is_allowed_exactly_as_it_is_written() -> None:
+    allowed = frozenset({"system:masters"})
+
+    assert fault_of_static_identity(
+        AsIdentity("a", groups=("system:masters",)), allowed=allowed
+    ) is (None)
+    for name in ("System:masters", "system:masters2", "system:", " system:masters"):
+        assert fault_of_static_identity(AsIdentity("a", groups=(name,)), allowed=allowed)
+
+
+def test_a_slug_that_gitlab_gave_goes_before_the_computed_one() -> None:
+    job = b.a_job(environment="review/1", environment_slug="review-1-a1b2c3")
+
+    identity = identity_of(
+        job, b.a_grant(access_as=AsCIJob()), issuer=b.an_issuer(), chain=b.a_chain()
+    )
+
+    assert identity is not None
+    assert "gitlab:project_env:100:review-1-a1b2c3" in identity.groups
+    assert dict(identity.extra)["agent.gitlab.com/environment_slug"] == ("review-1-a1b2c3",)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.core.agent_folder import FileKind
+from jobgate.core.commit_status import CommitStatus
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, GitLabProject, Subject
@@ -12,7 +13,7 @@ from jobgate.usecases.reconcile import Reconcile
 from jobgate.usecases.refresh import Refresh
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeRefreshQueue
+from tests.support.fakes import FakeClock, FakeCommitStatuses, FakeRefreshQueue
 from tests.support.refresh_fakes import FakeGitLab, FakeRefreshStore
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Setting:
         self.records: list[str] = []
         self.clock = FakeClock()
         self.settings = Settings()
+        self.statuses = FakeCommitStatuses()
 
     @property
     def refresh(self) -> Refresh:
@@ -73,6 +75,7 @@ class Setting:
             recorder=self.records.append,
             settings=self.settings,
             clock=self.clock,
+            statuses=self.statuses,
         )
 
     def push(self, content: bytes | None, **more: bytes) -> None:
@@ -512,3 +515,103 @@ def test_files_beside_a_broken_configuration_are_shown_with_its_problems() -> No
     setting.push(BROKEN, **{".gitlab/agents/prod/config.yml": b""})
 
     assert [p.code for p in setting.snapshot.problems] == ["other_name", "yaml_syntax"]
+
+
+# --- Since when ---
+
+
+def test_a_broken_file_leaves_the_last_good_one_in_force_since_it_was_published() -> None:
+    setting = pushed()
+    good = setting.snapshot
+    setting.clock.advance(1000)
+
+    setting.push(BROKEN)
+
+    assert (setting.snapshot.commit, setting.snapshot.valid_since) == (good.commit, b.NOW)
+    assert setting.snapshot.projects == good.projects
+
+
+def test_a_configuration_counts_since_its_entries_last_changed() -> None:
+    setting = pushed()
+    setting.clock.advance(1000)
+    setting.push(APP_ENTRY, **{"README.md": b"new"})
+    assert setting.snapshot.valid_since == b.NOW
+
+    setting.push(b"ci_access: {groups: [{id: top}]}")
+
+    assert setting.snapshot.valid_since == b.NOW + 1000
+
+
+def test_a_configuration_that_was_never_valid_counts_since_never() -> None:
+    assert pushed(BROKEN).snapshot.valid_since is None
+
+
+# --- The deployment's settings ---
+
+
+@pytest.mark.parametrize("instance_wide", [True, False])
+def test_an_instance_entry_is_found_by_everybody_only_instance_wide(*, instance_wide: bool) -> None:
+    setting = Setting()
+    setting.settings = Settings(instance_wide=instance_wide)
+
+    setting.push(b"ci_access: {instance: {}}")
+
+    assert (setting.snapshot.instance is not None) is instance_wide
+    assert (Subject("instance", 0) in setting.indexed) is instance_wide
+
+
+# --- Commit statuses ---
+
+
+def test_a_pushed_commit_gets_a_status_once() -> None:
+    setting = pushed()
+    setting.run()
+
+    head = setting.gitlab.head(b.CONFIG_PROJECT, "main")
+    assert [(commit, status.state) for commit, status in setting.statuses.posted] == [
+        (head, "success")
+    ]
+
+
+def test_the_status_of_a_broken_file_names_its_first_problem() -> None:
+    setting = pushed(b"ci_access: {projects: [{id: top/gone}, {id: top/lost}]}")
+
+    ((_, status),) = setting.statuses.posted
+    assert status == CommitStatus(
+        state="failed",
+        description=f"{FILE}:1: not_found: top/gone (and 1 more: jobgate agent show)",
+        file=FILE,
+        line=1,
+    )
+
+
+def test_a_target_that_is_gone_later_changes_the_status_of_the_same_commit() -> None:
+    setting = pushed()
+    del setting.gitlab.projects[b.APP]
+
+    setting.run()
+
+    assert [status.state for _, status in setting.statuses.posted] == ["success", "failed"]
+    assert len({commit for commit, _ in setting.statuses.posted}) == 1
+
+
+def test_a_refresh_without_statuses_does_the_same_work() -> None:
+    setting = Setting()
+    setting.statuses = None  # type: ignore[assignment]  # as in a deployment without the parameter
+
+    setting.push(APP_ENTRY)
+
+    assert set(setting.snapshot.projects) == {b.APP}
+
+
+def test_a_folder_of_no_registered_agent_is_noted_and_is_no_error() -> None:
+    setting = pushed()
+
+    setting.push(APP_ENTRY, **{".gitlab/agents/staging/config.yaml": APP_ENTRY})
+    noted = setting.store.config_projects["main", b.CONFIG_PROJECT]
+    setting.push(APP_ENTRY)
+    cleared = setting.store.config_projects["main", b.CONFIG_PROJECT]
+
+    assert noted.last_note == "folders of no registered agent: staging"
+    assert (noted.last_error, cleared.last_note) == (None, None)
+    assert len(setting.store.snapshots) == 1

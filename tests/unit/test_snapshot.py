@@ -168,3 +168,56 @@ def test_what_a_problem_shows_of_a_file_is_printable_and_short() -> None:
 
     assert len(snapshot.problems[0].text) <= 120
     assert snapshot.problems[0].text.isprintable()
+
+
+# --- The deployment's settings ---
+
+
+def test_an_instance_entry_of_an_instance_wide_deployment_counts_like_any_other() -> None:
+    wide = Settings(instance_wide=True)
+
+    snapshot = compiled(instance=written("", environments=("a",)), settings=wide)
+
+    assert snapshot.instance == b.an_entry("", environments=["a"])
+    assert codes(snapshot) == []
+
+
+def test_an_instance_entry_with_a_reserved_identity_stays_as_a_denial() -> None:
+    identity = AsIdentity("system:admin")
+
+    snapshot = compiled(
+        instance=written("", access_as=identity), settings=Settings(instance_wide=True)
+    )
+
+    assert snapshot.instance is not None
+    assert snapshot.instance.refused is Reason.RESERVED_IDENTITY
+    assert codes(snapshot) == ["reserved_identity"]
+
+
+def test_a_target_of_another_root_is_no_problem_instance_wide() -> None:
+    snapshot = compiled(groups=[written("ext")], settings=Settings(instance_wide=True))
+
+    assert snapshot.groups == {9: b.an_entry("ext")}
+    assert codes(snapshot) == []
+
+
+def test_the_limit_is_the_deployments() -> None:
+    targets = {f"p{i}": b.a_target(i, f"p{i}") for i in range(4)}
+
+    snapshot = compiled(
+        [written(path) for path in targets], targets=targets, settings=Settings(entry_limit=3)
+    )
+
+    refused = [i for i, entry in snapshot.projects.items() if entry.refused is not None]
+    assert refused == [3]
+    assert "Keep to 3 entries" in snapshot.problems[0].fix
+
+
+def test_a_reserved_name_that_the_deployment_allows_is_no_problem() -> None:
+    identity = AsIdentity("deployer", groups=("system:masters",))
+    allowed = Settings(allowed_identities=frozenset({"system:masters"}))
+
+    snapshot = compiled([written(access_as=identity)], settings=allowed)
+
+    assert snapshot.projects == {b.APP: b.an_entry(access_as=identity)}
+    assert codes(snapshot) == []

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import AccessAs
 
+_CLIENT_IMPERSONATION = "client_impersonation"
+
 
 def snapshot_item(snapshot: AgentSnapshot) -> Item:
     """An agent's snapshot; `version` is an attribute of its own, for the condition of the write."""
@@ -107,6 +109,8 @@ def cluster_item(cluster: ClusterConnection) -> Item:
         item["ca"] = {"S": cluster.ca}
     if cluster.agent_credential is not None:
         item["agent_credential"] = _credential(cluster.agent_credential)
+    if cluster.allow_client_impersonation:
+        item["options"] = {"M": {_CLIENT_IMPERSONATION: {"BOOL": True}}}
     return item
 
 
@@ -127,6 +131,7 @@ def cluster_of(item: Item | None) -> ClusterConnection | None:
             ca=item["ca"]["S"] if "ca" in item else None,
             relay_credential=_credential_of(item["relay_credential"]),
             agent_credential=None if agent is None else _credential_of(agent),
+            allow_client_impersonation=_option(item, _CLIENT_IMPERSONATION),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a cluster connection that can't be read") from exc
@@ -154,10 +159,21 @@ def config_project_of(item: Item | None) -> ConfigProjectItem | None:
             root_path=_text(item, "root_path"),
             last_commit=_text(item, "last_commit"),
             last_error=_text(item, "last_error"),
+            last_note=_text(item, "last_note"),
             last_at=float(item["last_at"]["N"]) if "last_at" in item else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a configuration project that can't be read") from exc
+
+
+def _option(item: Item, name: str) -> bool:
+    """A switch of a connection; one that isn't there is off."""
+    if "options" not in item:
+        return False
+    value = item["options"]["M"].get(name, {"BOOL": False})["BOOL"]
+    if not isinstance(value, bool):
+        raise TypeError("an option that is neither on nor off")
+    return value
 
 
 def _text(item: Item, name: str) -> str | None:

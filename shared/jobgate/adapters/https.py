@@ -1,4 +1,4 @@
-"""Small HTTPS GETs to a GitLab instance: bounded in time and size, redirects never followed."""
+"""Small HTTPS requests to a GitLab instance: bounded in time and size, redirects never followed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class HTTPSClient:
         # A kept connection may have been closed by the other side meanwhile: once more, anew.
         may_try_again = self._kept is not None
         try:
-            return self._get(target, headers or {}, deadline, max_bytes)
+            return self._send("GET", target, None, headers or {}, deadline, max_bytes)
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             if not may_try_again:
@@ -88,20 +88,47 @@ class HTTPSClient:
             target, headers=headers, seconds=deadline - time.monotonic(), max_bytes=max_bytes
         )
 
+    def post(
+        self,
+        target: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        seconds: float,
+        max_bytes: int,
+    ) -> Answer:
+        """POST `body`, never twice; raises Unavailable within about `seconds`."""
+        deadline = time.monotonic() + seconds
+        try:
+            return self._send("POST", target, body, headers, deadline, max_bytes)
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
+        except ValueError:
+            self.close()
+            # Not "from": the library's text quotes the header, which may be a token.
+            raise Unavailable(f"{self._origin[0]}: a header that can't be sent") from None
+
     def close(self) -> None:
         """Drop the kept connection."""
         if self._kept is not None:
             self._kept.close()
             self._kept = None
 
-    def _get(
-        self, target: str, headers: Mapping[str, str], deadline: float, max_bytes: int
+    def _send(
+        self,
+        method: str,
+        target: str,
+        given: bytes | None,
+        headers: Mapping[str, str],
+        deadline: float,
+        max_bytes: int,
     ) -> Answer:
         connection = self._kept or http.client.HTTPSConnection(*self._origin, context=self._tls)
         self._kept = connection
         self._bound(connection, deadline)
         sent = {"User-Agent": self._agent, "Accept": "application/json", **headers}
-        connection.request("GET", self._prefix + target, headers=sent)
+        connection.request(method, self._prefix + target, body=given, headers=sent)
         response = connection.getresponse()
         if response.length is None and not response.chunked:
             # Ended by the connection's end alone, so that a cut body would look whole.

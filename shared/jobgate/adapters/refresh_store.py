@@ -70,7 +70,7 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         if not self._holds("PutItem", request):
             raise Conflict("another refresh has published this agent meanwhile")
 
-    def note_refresh(
+    def note_refresh(  # noqa: PLR0913  one argument for each attribute that it writes
         self,
         issuer: str,
         project_id: int,
@@ -79,8 +79,14 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         commit: str | None,
         error: str | None,
         at: float,
+        note: str | None = None,
     ) -> None:
-        values = {"last_commit": commit, "last_error": error, "root_path": root_path}
+        values = {
+            "last_commit": commit,
+            "last_error": error,
+            "last_note": note,
+            "root_path": root_path,
+        }
         written = {name: value for name, value in values.items() if value is not None}
         cleared = [name for name, value in values.items() if value is None]
         changes = ", ".join(f"{name} = :{name}" for name in (*written, "last_at"))

@@ -1,5 +1,6 @@
 """`jobgate agent`: names in configuration projects, each with a connection to one cluster."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,13 @@ def register(
             help="The agent's own rights, for `access_as: agent`; without it that is refused.",
         ),
     ] = None,
+    allow_client_impersonation: Annotated[
+        bool,
+        typer.Option(
+            "--allow-client-impersonation",
+            help="In agent mode let kubectl choose: --as, --as-group, --as-uid, --as-user-extra.",
+        ),
+    ] = False,
     wanted_id: Annotated[
         int | None, typer.Option("--id", help="Take over the id of one of GitLab's own agents.")
     ] = None,
@@ -62,6 +70,8 @@ def register(
         if agent_credential_file is None
         else _credential(agent_credential_file, "--agent-credential-file")
     )
+    if allow_client_impersonation and own is None:
+        raise InvalidRequest("--allow-client-impersonation needs an --agent-credential-file.")
     connected = connect(context, stack, as_json=as_json)
     connected.registry.known_base_url()
     chosen = connected.registry.issuer(issuer)
@@ -74,6 +84,7 @@ def register(
         ca=authority,
         relay_credential=relay,
         agent_credential=own,
+        allow_client_impersonation=allow_client_impersonation,
         wanted_id=wanted_id,
     )
     agent_id = registration.register(connected.aws, connected.stack, connected.table, agent)
@@ -234,7 +245,13 @@ def _connection_fields(cluster: ClusterConnection) -> dict[str, str | bool | Non
         "private_ca": cluster.ca is not None,
         "relay_credential": cluster.relay_credential.kind,
         "agent_credential": None if own is None else own.kind,
+        "client_impersonation": cluster.allow_client_impersonation,
     }
+
+
+def _moment(seconds: float) -> str:
+    """A time for people and scripts (RFC 3339, in UTC)."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _snapshot_fields(snapshot: AgentSnapshot) -> dict[str, object]:
@@ -242,6 +259,7 @@ def _snapshot_fields(snapshot: AgentSnapshot) -> dict[str, object]:
         "commit": snapshot.commit,
         "version": snapshot.version,
         "valid": snapshot.valid,
+        "valid_since": None if snapshot.valid_since is None else _moment(snapshot.valid_since),
         "projects": len(snapshot.projects),
         "groups": len(snapshot.groups),
         "instance": snapshot.instance is not None,

@@ -112,5 +112,6 @@ class GivenStore(RefreshStore):
         commit: str | None,
         error: str | None,
         at: float,
+        note: str | None = None,
     ) -> None:
         """Nothing is noted: each refresh is the only one."""

@@ -28,6 +28,13 @@ def add(
         Path, typer.Option("--token-file", help="The run-time token: scope read_api, Reporter.")
     ],
     stack: StackName,
+    status_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--status-token-file",
+            help="A token for commit statuses: scope api, Developer (parameter CommitStatus).",
+        ),
+    ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="Where its API answers, if elsewhere.")
     ] = None,
@@ -48,6 +55,13 @@ def add(
     given_url = inputs.https_url(url, "--url")
     given_base_url = inputs.https_url(base_url or url, "--base-url")
     token = inputs.bearer_token(inputs.read_file(token_file, "--token-file"), "--token-file")
+    status_token = (
+        None
+        if status_token_file is None
+        else inputs.bearer_token(
+            inputs.read_file(status_token_file, "--status-token-file"), "--status-token-file"
+        )
+    )
     wanted = Issuer(
         alias=inputs.alias(alias),
         url=given_url,
@@ -64,6 +78,9 @@ def add(
     facts = gitlab_calls.check_token(issuer, token)
     connected.registry.prepare_issuer(issuer)
     stored_secrets.change_entry(connected.aws, connected.stack.gitlab_tokens, issuer.alias, token)
+    if status_token is not None:
+        secret = connected.stack.gitlab_status_token
+        stored_secrets.change_entry(connected.aws, secret, issuer.alias, status_token)
     connected.registry.save_issuer(issuer)
     _tell(connected, issuer, facts)
 
@@ -141,7 +158,8 @@ def remove(context: typer.Context, alias: Alias, stack: StackName, as_json: AsJS
     if agents:
         raise Refused(f"{alias!r} has {len(agents)} agents: remove them first.")
     connected.registry.remove_issuer(alias)
-    for secret in (connected.stack.gitlab_tokens, connected.stack.gitlab_hooks):
+    secrets = connected.stack
+    for secret in (secrets.gitlab_tokens, secrets.gitlab_status_token, secrets.gitlab_hooks):
         stored_secrets.change_entry(connected.aws, secret, alias, None)
     connected.output.say(f"{alias!r} is no longer trusted. Delete its webhooks in GitLab.")
     connected.output.result({"alias": alias, "removed": True})

@@ -52,6 +52,7 @@ class NewAgent:
     ca: str | None
     relay_credential: CredentialFile
     agent_credential: CredentialFile | None
+    allow_client_impersonation: bool = False
     wanted_id: int | None = None
 
 
@@ -115,6 +116,7 @@ def _connection(stack: Stack, agent: NewAgent, agent_id: int) -> ClusterConnecti
         agent_credential=None
         if own is None
         else Credential(kind=own.kind, secret=f"{prefix}/agent"),
+        allow_client_impersonation=agent.allow_client_impersonation,
     )
 
 

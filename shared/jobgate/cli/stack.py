@@ -23,6 +23,7 @@ class Stack:
     table: str
     signing_key_a: str
     gitlab_tokens: str
+    gitlab_status_token: str
     gitlab_hooks: str
     refresh_queue_url: str
     cluster_secret_prefix: str
@@ -48,6 +49,7 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             table=outputs["TableName"],
             signing_key_a=outputs["SigningKeyAArn"],
             gitlab_tokens=outputs["GitLabTokensArn"],
+            gitlab_status_token=outputs["GitLabStatusTokenArn"],
             gitlab_hooks=outputs["GitLabHooksArn"],
             refresh_queue_url=outputs["RefreshQueueUrl"],
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],

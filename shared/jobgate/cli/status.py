@@ -21,7 +21,7 @@ def show_status(connected: Connected) -> bool:
     rows = [_row(connected, project) for project in found if project is not None]
     now = connected.outside.clock()
     connected.output.table(
-        ("issuer", "project", "agents", "commit", "age", "problems", "last error"),
+        ("issuer", "project", "agents", "commit", "age", "problems", "last error or note"),
         [
             (
                 row["issuer"],
@@ -30,7 +30,7 @@ def show_status(connected: Connected) -> bool:
                 row["commit"] and row["commit"][:_COMMIT_SHOWN],
                 None if row["refreshed_at"] is None else age(now - row["refreshed_at"]),
                 row["problems"],
-                row["error"],
+                row["error"] or row["note"],
             )
             for row in rows
         ],
@@ -50,4 +50,5 @@ def _row(connected: Connected, project: ConfigProjectItem) -> dict[str, Any]:
         "refreshed_at": project.last_at,
         "problems": sum(len(snapshot.problems) for snapshot in snapshots),
         "error": project.last_error,
+        "note": project.last_note,
     }

@@ -119,7 +119,8 @@ class ClusterConnection:
     """Where an agent's cluster is. `server` is an https URL without a closing slash, `ca` PEM text.
 
     `relay_credential` may impersonate and nothing else; `agent_credential` holds the agent's own
-    rights and is used for agent mode alone.
+    rights and is used for agent mode alone. With `allow_client_impersonation` a client may say
+    there as whom it asks, and the agent's own rights decide whether it may.
     """
 
     issuer: str
@@ -130,3 +131,4 @@ class ClusterConnection:
     ca: str | None
     relay_credential: Credential
     agent_credential: Credential | None
+    allow_client_impersonation: bool = False

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from jobgate.core.agent import AsAgent, AsIdentity
+from jobgate.core.agent import AsAgent, AsCIJob
+from jobgate.core.client_impersonation import asks_to_impersonate
 from jobgate.core.impersonation import fault_of_static_identity, impersonation_headers
 from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.reasons import Reason
@@ -89,7 +90,6 @@ _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN_TEXT = re.compile(r"[\x21-\x7e]+")
 _FIELD_TEXT = re.compile(r"[\x20-\x7e\t]*")
-_IMPERSONATION = "impersonate"
 _UNDECODABLE = re.compile("[\ufffd\ud800-\udfff]")
 
 
@@ -138,7 +138,7 @@ def agent_route(path: str) -> tuple[int | None, str]:
     return int(match[1]), match[2] or "/"
 
 
-def upstream_request(
+def upstream_request(  # noqa: PLR0913  each of them makes a part of the request
     incoming: IncomingRequest,
     grant: Grant,
     *,
@@ -146,18 +146,28 @@ def upstream_request(
     cluster: ClusterConnection,
     bearer: str | None,
     decision_id: str,
+    allowed_identities: frozenset[str] = frozenset(),
 ) -> UpstreamRequest | Refusal:
     """Build the request to the cluster, as `identity` or, where that is None, as the agent.
 
     `bearer` is the token of the credential that `grant` calls for, None with a client certificate.
-    Raises ValueError where an identity or a credential can't be put into a header unchanged.
+    In agent mode `identity` is the one that the client asked for (`client_identity`), which the
+    cluster's connection must allow. An identity that a file or a client chose has no reserved name
+    but `allowed_identities`. Raises ValueError where an identity or a credential can't be put into
+    a header unchanged.
     """
-    if refusal := request_refusal(incoming):
+    as_agent = isinstance(grant.access_as, AsAgent)
+    by_client = as_agent and cluster.allow_client_impersonation
+    if refusal := request_refusal(incoming, may_impersonate=by_client and identity is not None):
         return refusal
-    if isinstance(grant.access_as, AsIdentity) and fault_of_static_identity(grant.access_as):
-        return Refusal(reason=Reason.RESERVED_IDENTITY, rule=grant.rule)
-    if (identity is None) != isinstance(grant.access_as, AsAgent):
+    if (identity is None) != as_agent and not by_client:
         raise ValueError("only a grant of agent mode goes without an identity")
+    if (
+        identity is not None
+        and not isinstance(grant.access_as, AsCIJob)
+        and fault_of_static_identity(identity, allowed=allowed_identities)
+    ):
+        return Refusal(reason=Reason.RESERVED_IDENTITY, rule=grant.rule)
     _, path = agent_route(incoming.path)
     server = urlsplit(cluster.server)
     query = "&".join(
@@ -181,9 +191,9 @@ def upstream_request(
     )
 
 
-def request_refusal(incoming: IncomingRequest) -> Refusal | None:
+def request_refusal(incoming: IncomingRequest, *, may_impersonate: bool) -> Refusal | None:
     """Why a request isn't carried, whoever sends it, or None."""
-    if any(_folded(name).startswith(_IMPERSONATION) for name, _ in incoming.headers):
+    if not may_impersonate and asks_to_impersonate(incoming):
         return Refusal(reason=Reason.CLIENT_IMPERSONATION)
     if incoming.method not in _METHODS:
         return UNSUPPORTED_METHOD
@@ -237,11 +247,6 @@ def _is_plain_path(path: str) -> bool:
 def _asks_for_upgrade(incoming: IncomingRequest) -> bool:
     tokens = ",".join(incoming.values("connection")).lower().split(",")
     return bool(incoming.values("upgrade")) or "upgrade" in (token.strip() for token in tokens)
-
-
-def _folded(name: str) -> str:
-    """A header's name as the most lenient reader sees it."""
-    return name.strip().lower().replace("_", "-")
 
 
 def _carried(incoming: IncomingRequest) -> list[tuple[str, str]]:

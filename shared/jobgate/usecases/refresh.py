@@ -18,7 +18,8 @@ from jobgate.core.agent_configuration import (
     InvalidConfiguration,
     read_configuration,
 )
-from jobgate.core.agent_folder import agent_folder, config_file
+from jobgate.core.agent_folder import agent_folder, config_file, folders_of_nobody
+from jobgate.core.commit_status import commit_status
 from jobgate.core.errors import Unavailable
 from jobgate.core.snapshot import (
     SnapshotHead,
@@ -33,10 +34,17 @@ from jobgate.usecases.namespaces import NamespaceTree
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.agent import AgentSnapshot, Problem
     from jobgate.core.agent_folder import AgentFolder, FileKind
     from jobgate.core.settings import Settings
-    from jobgate.ports import Clock, ConfigProjectItem, GitLab, Recorder, RefreshStore
+    from jobgate.ports import (
+        Clock,
+        CommitStatuses,
+        ConfigProjectItem,
+        GitLab,
+        Recorder,
+        RefreshStore,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,7 @@ class Refresh:
     recorder: Recorder
     settings: Settings
     clock: Clock
+    statuses: CommitStatuses | None = None
 
     def run(self, issuer: str, project_id: int) -> None:
         """Refresh one configuration project.
@@ -81,14 +90,20 @@ class Refresh:
         if head is None:
             self._note(item, error="the repository is empty, or not for our token")
             return
+        problems: list[Problem] = []
+        published = False
         for agent_id in sorted(item.agents):
             if self._is_registered(item, agent_id):
                 previous = stored[agent_id]
                 snapshot_head = self._snapshot_head(item, agent_id, head, previous)
                 folder = agent_folder(snapshot_head.agent_name, head.tree)
                 snapshot = self._compiled(folder, snapshot_head, previous, gitlab=gitlab, tree=tree)
-                self._publish(snapshot, previous)
+                problems += snapshot.problems
+                published |= self._publish(snapshot, previous)
         self._note(item, head=head)
+        if self.statuses is not None and (published or head.commit != item.last_commit):
+            status = commit_status(problems)
+            self.statuses.post(item.issuer, head.project, head.commit, status)
 
     def _is_registered(self, item: ConfigProjectItem, agent_id: int) -> bool:
         """Whether the connection agrees: unlike the list of agents, refreshes may not write it."""
@@ -153,7 +168,8 @@ class Refresh:
         problems = folder.unread + snapshot.problems
         return dataclasses.replace(snapshot, problems=problems[:PROBLEMS_MAX])
 
-    def _publish(self, snapshot: AgentSnapshot, previous: AgentSnapshot | None) -> None:
+    def _publish(self, snapshot: AgentSnapshot, previous: AgentSnapshot | None) -> bool:
+        """Publish a snapshot; false where it says nothing new."""
         if previous is not None and previous == dataclasses.replace(
             snapshot,
             version=previous.version,
@@ -161,13 +177,14 @@ class Refresh:
             valid_since=previous.valid_since,
         ):
             # Nothing that decides has changed, only a commit elsewhere in the repository.
-            return
+            return False
         now_named = _subjects(snapshot)
         self.store.add_to_index(now_named, snapshot)
         self.store.publish(snapshot, replaces=None if previous is None else previous.version)
         gone = frozenset() if previous is None else _subjects(previous) - now_named
         self.store.remove_from_index(gone, snapshot)
         self._record(snapshot)
+        return True
 
     def _record(self, snapshot: AgentSnapshot) -> None:
         self.recorder(
@@ -190,7 +207,11 @@ class Refresh:
     ) -> None:
         commit = item.last_commit if head is None else head.commit
         root_path = item.root_path if head is None else head.root_path
-        if (commit, root_path, error) == (item.last_commit, item.root_path, item.last_error):
+        note = item.last_note
+        if head is not None:
+            note = folders_of_nobody(head.tree, item.agents.values())
+        noted = (item.last_commit, item.root_path, item.last_error, item.last_note)
+        if (commit, root_path, error, note) == noted:
             return
         self.store.note_refresh(
             item.issuer,
@@ -198,6 +219,7 @@ class Refresh:
             root_path=root_path,
             commit=commit,
             error=error,
+            note=note,
             at=self.clock(),
         )
 

@@ -7,6 +7,7 @@ goes wrong before the last step sends nothing to the cluster.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.core import record
 from jobgate.core.agent import AsAgent
 from jobgate.core.authorization import Denied, authorize, trusted_chain
+from jobgate.core.client_impersonation import client_identity
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate
 from jobgate.core.errors import InvalidToken, StreamCut, TimedOut, Unavailable
 from jobgate.core.impersonation import identity_of
@@ -121,6 +123,11 @@ class Relay:
         if isinstance(admitted, Refusal):
             return admitted
         trail.values |= record.of_grant(admitted.grant)
+        if admitted.identity is None:
+            asked = client_identity(incoming, admitted.cluster)
+            if isinstance(asked, Refusal):
+                return asked
+            admitted = dataclasses.replace(admitted, identity=asked)
         trail.values["identity"] = record.of_identity(admitted.identity)
         upstream = self._forward(incoming, admitted, trail)
         return upstream if isinstance(upstream, Refusal) else (admitted, upstream)
@@ -184,6 +191,7 @@ class Relay:
                 cluster=admitted.cluster,
                 bearer=secret.token if isinstance(secret, BearerToken) else None,
                 decision_id=trail.decision_id,
+                allowed_identities=self.settings.allowed_identities,
             )
             if isinstance(request, Refusal):
                 return request
