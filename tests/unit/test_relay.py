@@ -346,7 +346,9 @@ def test_a_credential_that_can_not_be_sent_sends_nothing(parts: RelayParts, secr
 @pytest.mark.parametrize(
     "path", ["/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v3"]
 )
-def test_where_no_resource_is_asked_for_a_refusal_is_plain_text(parts: RelayParts, path: str) -> None:
+def test_where_no_resource_is_asked_for_a_refusal_is_plain_text(
+    parts: RelayParts, path: str
+) -> None:
     parts.store.facts = Unavailable("the table")
     response = _ask(parts, a_request(path))
     assert response.status == 403
