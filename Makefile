@@ -73,6 +73,15 @@ lint-template: .venv/.ready .venv-sam/.ready
 	@# Circular references show only in what the template is translated to.
 	@.venv/bin/python -m local.sam_template template.yaml | .venv/bin/cfn-lint
 
+.PHONY: mutate
+mutate: .venv-mutation/.ready ## Mutate the decision core; fails where its tests kill less than 95 %
+	@nice -n 10 .venv-mutation/bin/python tests/mutation.py
+
+.PHONY: bench
+bench: .venv/.ready ## Measure reading a configuration and deciding on it
+	@.venv/bin/python -m benchmarks.configuration
+	@.venv/bin/python -m benchmarks.decisions
+
 .PHONY: fmt
 fmt: .venv/.ready ## Format the code and mend what can be mended
 	@.venv/bin/ruff format .
@@ -86,5 +95,6 @@ lock: .venv/.ready ## Lock the dependencies anew, with hashes and without addres
 	for group in bootstrap go ministack sam; do \
 	  $$compile --group $$group -o requirements/$$group.txt; \
 	done; \
+	$$compile --group mutation -c requirements/dev.txt -o requirements/mutation.txt; \
 	$$compile --group runtime -c requirements/dev.txt -o requirements/runtime.txt; \
 	$$compile --group clients --no-deps -o requirements/clients.txt

@@ -1,6 +1,6 @@
 """How long an agent's file takes, against PyYAML's `safe_load` of the same text in the same run.
 
-    .venv/bin/python benchmarks/configuration.py [--rounds N]
+    .venv/bin/python -m benchmarks.configuration [--rounds N]
 
 Ratios are what to compare between machines: each round times every part once, one after the other,
 so that a busy machine slows all of them.
