@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = ("authorization", "impersonation", "environment", "snapshot")
 TESTS = (
     *(f"tests/unit/test_{module}.py" for module in MODULES),
+    "tests/unit/test_snapshot_problems.py",
     "tests/unit/test_vectors.py",
     "tests/property/test_decisions.py",
     "tests/property/test_oracle.py",
