@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
-from jobgate.adapters import items
+from jobgate.adapters import agent_items, items
 from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.refresh_queue import RefreshMessage, message_of
 from jobgate.core.bounds import Bounds
@@ -140,6 +140,22 @@ def test_added_issuer_is_trusted_and_its_token_stored(
     assert issuer.ca == gitlab.control.ca.read_text()
     assert stack.secret("tokens") == {"main": token_file.read_text().strip()}
     assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
+
+
+def test_the_token_for_commit_statuses_is_kept_apart_and_goes_with_the_issuer(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path, tmp_path: Path
+) -> None:
+    status = a_file(tmp_path / "status", "canary-status")
+
+    answer = add(stack, gitlab, token_file, "--status-token-file", status)
+
+    assert "canary" not in answer.out + answer.err
+    assert stack.secret("status") == {"main": "canary-status"}
+    assert stack.secret("tokens") == {"main": token_file.read_text().strip()}
+    assert add(stack, gitlab, token_file).code == 0
+    assert stack.secret("status") == {"main": "canary-status"}
+    assert stack.run("issuer", "remove", "main").code == 0
+    assert stack.secret("status") == {}
 
 
 def test_adding_again_renews_the_token_and_keeps_stops_and_ids(
@@ -412,3 +428,31 @@ def test_set_up_token_comes_from_the_environment_alone(ready: OperatorsStack) ->
     assert answer.code == 2
     assert "GITLAB_TOKEN" in answer.err
     assert ready.secret("hooks") == {}
+
+
+# --- Clients' identities ---
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_clients_may_choose_an_identity_only_where_the_agent_was_registered_for_it(
+    ready: OperatorsStack, tmp_path: Path, *, allowed: bool
+) -> None:
+    own = a_file(tmp_path / "own", "canary-own")
+    options = ["--agent-credential-file", own]
+    options += ["--allow-client-impersonation"] if allowed else []
+
+    assert register(ready, tmp_path, "top/agents", "prod", *options).code == 0
+
+    cluster = agent_items.cluster_of(ready.table.get(items.cluster_key("main", FIRST)))
+    assert cluster is not None
+    assert cluster.allow_client_impersonation is allowed
+
+
+def test_clients_identities_need_an_agent_with_rights_of_its_own(
+    ready: OperatorsStack, tmp_path: Path
+) -> None:
+    answer = register(ready, tmp_path, "top/agents", "prod", "--allow-client-impersonation")
+
+    assert answer.code == 2
+    assert "--agent-credential-file" in answer.err
+    assert ready.table.get(items.cluster_key("main", FIRST)) is None
