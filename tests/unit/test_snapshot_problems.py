@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from jobgate.core.agent import AsCIJob, Problem
+from jobgate.core.agent import AsCIJob, AsIdentity, Problem
 from jobgate.core.agent_configuration import AgentConfiguration, read_configuration
-from jobgate.core.impersonation import identity_of
+from jobgate.core.impersonation import fault_of_static_identity, identity_of
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
 from jobgate.core.snapshot import Targets, compile_snapshot
@@ -95,3 +95,18 @@ def test_an_identity_of_an_unknown_kind_is_an_error() -> None:
 
     with pytest.raises(AssertionError, match="agent"):
         identity_of(b.a_job(), unknown, issuer=b.an_issuer(), chain=b.a_chain())
+
+
+@pytest.mark.parametrize(
+    ("identity", "fault"),
+    [
+        (AsIdentity("deployer", groups=("System:masters",)), "'System:masters' is reserved"),
+        (AsIdentity("deployer", uid=""), "'' is empty"),
+        (AsIdentity(" deployer"), "' deployer' has white space around it"),
+        (AsIdentity("de\x00ployer"), "'de\\x00ployer' has control characters"),
+    ],
+)
+def test_an_identitys_fault_names_the_value_and_what_is_wrong(
+    identity: AsIdentity, fault: str
+) -> None:
+    assert fault_of_static_identity(identity) == fault
