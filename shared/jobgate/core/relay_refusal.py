@@ -1,9 +1,9 @@
 """What the relay answers itself, in the form that kubectl prints.
 
-Measured with kubectl 1.36 and helm 4.2: clients print a `Status` well where they ask for a resource.
-Where they ask for none (discovery, `/version`, which is helm's first call, OpenAPI), they drop a
-JSON body and say "unknown", while a 403 in plain text is printed whole (docs/adr/0006). No answer
-carries `Retry-After`: kubectl would try for the better part of a minute.
+Measured with kubectl 1.36 and helm 4.2: clients print a `Status` well where they ask for a
+resource. Where they ask for none (discovery, `/version`, which is helm's first call, OpenAPI), they
+drop a JSON body and say "unknown", while a 403 in plain text is printed whole (docs/adr/0006). No
+answer carries `Retry-After`: kubectl would try for the better part of a minute.
 """
 
 from __future__ import annotations
