@@ -55,6 +55,16 @@ def refused(reason: Reason) -> Entry:
     return dataclasses.replace(b.an_entry(), refused=reason)
 
 
+def test_a_grant_names_the_nearest_groups_entry_by_id_and_path() -> None:
+    groups = {b.TOP: b.an_entry("top"), b.SUB1: b.an_entry("top/sub1")}
+
+    decision = decide(agent=b.an_agent(groups=groups))
+
+    assert isinstance(decision, Allowed)
+    rule = decision.grant.rule
+    assert (rule.kind, rule.id, rule.path) == ("group", b.SUB1, "top/sub1")
+
+
 def test_a_project_entry_gives_exactly_its_own_grant() -> None:
     entry = b.an_entry(access_as=AsCIJob(), namespace="payments")
 
