@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -63,11 +64,12 @@ def spawn(
     log: Path,
     env: Mapping[str, str],
     cwd: Path | None = None,
+    orphan_signal: signal.Signals = signal.SIGTERM,
 ) -> Child:
     """Start `argv` in a session of its own (Ctrl-C reaches only us), output appended to `log`.
 
-    `env` is the child's whole environment. On Linux the kernel ends the child when the calling
-    thread ends, so call it on the main thread.
+    `env` is the child's whole environment. On Linux the kernel sends the child `orphan_signal` when
+    the calling thread ends, so call it on the main thread.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
@@ -79,7 +81,7 @@ def spawn(
             env=dict(env),
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  no threads run yet when children start
+            preexec_fn=functools.partial(_end_with_parent, orphan_signal),  # noqa: PLW1509  no threads run yet when children start
         )
     return Child(name, process, log)
 
@@ -107,6 +109,6 @@ def free_port() -> int:
         return port
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(orphan_signal: signal.Signals) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, orphan_signal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import ssl
 import urllib.error
 import urllib.request
@@ -71,7 +72,9 @@ class Cluster:
         def launch(name: str, argv: list[str | Path]) -> None:
             log = folder / f"{name}.log"
             env = {"PATH": os.defpath, "HOME": str(folder)}
-            children.append(spawn(name, argv, log=log, env=env, cwd=folder))
+            # Killed, should we be: asked to end, the API server waits for an etcd that is gone too.
+            child = spawn(name, argv, log=log, env=env, cwd=folder, orphan_signal=signal.SIGKILL)
+            children.append(child)
 
         try:
             launch("etcd", flags.etcd_argv(binaries))
