@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.cli.checkouts import read_agents_folder
 from jobgate.cli.given_instance import GivenGitLab, GivenStore
+from jobgate.cli.inputs import read_file
 from jobgate.cli.instance_file import json_object, read_instance
 from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity
 from jobgate.core.agent_folder import AGENTS_FOLDER
@@ -46,8 +47,8 @@ _ISSUER = Issuer(
 
 def decide(agents: Sequence[str], instance: Path, claims: Path) -> Decided:
     """Decide for every agent of the instance. Raises InvalidRequest."""
-    given = read_instance(_text(instance, "--instance"))
-    payload = _claims(_text(claims, "--claims"))
+    given = read_instance(read_file(instance, "--instance", max_bytes=_FILE_MAX_BYTES))
+    payload = _claims(read_file(claims, "--claims", max_bytes=_FILE_MAX_BYTES))
     gitlab = GivenGitLab(given, _trees(agents, given))
     store = GivenStore(_ISSUER.alias, given.agents)
     now = _moment(payload)
@@ -221,17 +222,3 @@ def _checked(text: str) -> Path:
     if (folder / AGENTS_FOLDER).is_dir():
         raise InvalidRequest(f"--agents: give the folder {folder / AGENTS_FOLDER} itself.")
     return folder
-
-
-def _text(path: Path, option: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_MAX_BYTES + 1)
-    except OSError as exc:
-        raise InvalidRequest(f"{option}: {path} can't be read: {exc.strerror}.") from exc
-    if len(content) > _FILE_MAX_BYTES:
-        raise InvalidRequest(f"{option}: {path} is larger than {_FILE_MAX_BYTES} bytes.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as exc:
-        raise InvalidRequest(f"{option}: {path} isn't UTF-8 text.") from exc

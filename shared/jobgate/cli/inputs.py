@@ -42,15 +42,15 @@ class CredentialFile:
     value: dict[str, str] = field(repr=False)
 
 
-def read_file(path: Path, option: str) -> str:
-    """A small UTF-8 text file."""
+def read_file(path: Path, option: str, *, max_bytes: int = _FILE_MAX_BYTES) -> str:
+    """A UTF-8 text file of `max_bytes` at most."""
     try:
         with path.open("rb") as file:
-            content = file.read(_FILE_MAX_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except OSError as exc:
         raise InvalidRequest(f"{option}: {path} can't be read: {exc.strerror}.") from exc
-    if len(content) > _FILE_MAX_BYTES:
-        raise InvalidRequest(f"{option}: {path} is larger than {_FILE_MAX_BYTES} bytes.")
+    if len(content) > max_bytes:
+        raise InvalidRequest(f"{option}: {path} is larger than {max_bytes} bytes.")
     try:
         return content.decode()
     except UnicodeDecodeError as exc:
