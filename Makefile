@@ -47,6 +47,10 @@ demo: setup ## Watch a CI job deploy to a real Kubernetes API server (CLUSTER=KU
 test: setup ## Run all tests but the long ones
 	@.venv/bin/pytest
 
+.PHONY: test-long
+test-long: setup mutate ## Run what takes long: mutation, then the tests marked long (crashes, load, soak)
+	@.venv/bin/pytest -m long
+
 .PHONY: local
 local: setup ## Start the same stack and keep it up until Ctrl-C
 	@.venv/bin/python -m local $(if $(PORT),--port $(PORT))
