@@ -156,8 +156,8 @@ def _an_agent(
     )
 
 
-def _a_job(random: Random, job_id: int, now: o.Tree) -> o.Job:
-    project = random.choice([*now.projects])
+def _a_job(random: Random, job_id: int, now: o.Tree, moved: list[int]) -> o.Job:
+    project = random.choice([random.choice([*now.projects]), *moved])
     environment = random.choice([None, *ENVIRONMENTS])
     # A job that was moved after its start is rare.
     namespace = now.projects[project][0] if random.random() < 0.9 else random.choice([*now.spaces])
@@ -178,7 +178,10 @@ def _given(random: Random, *, groups: int, projects: int, agents: int, jobs: int
     then = _later(random, before, changes=2)
     now = _later(random, then, changes=2)
     moments = (then, then, before, now)
+    # Who has changed the top-level namespace meanwhile is asked about more often than by chance.
+    moved = [i for i in now.projects if then.root(i) != now.root(i)]
     project_paths = [tree.project_path(i) for tree in moments for i in tree.projects]
+    project_paths += [then.project_path(i) for i in moved] * len(project_paths)
     group_paths = [tree.space_path(i) for tree in moments for i in tree.spaces]
     # Now and then a path of the other kind, and a number that is an id.
     paths = (
@@ -189,7 +192,7 @@ def _given(random: Random, *, groups: int, projects: int, agents: int, jobs: int
         then=then,
         now=now,
         agents=tuple(_an_agent(random, 500 + i, then, paths) for i in range(agents)),
-        jobs=tuple(_a_job(random, 9000 + i, now) for i in range(jobs)),
+        jobs=tuple(_a_job(random, 9000 + i, now, moved) for i in range(jobs)),
         choices=o.Choices(
             instance_wide=random.choice([False, False, True]),
             limit=random.choice([1, 2, 3, 500, 500]),

@@ -157,15 +157,18 @@ def _winner(
 ) -> tuple[str, int | None, Written | None] | None:
     """Project, implicit, nearest group, instance: the first there is; no merging.
 
-    The entry is None where Jobgate keeps a denial in its place. GitLab judges the scope (one
-    top-level namespace) when it reads the file and again now; Jobgate stores what was out of it, so
-    that a target that has moved into it since counts at once.
+    The scope (one top-level namespace) is judged when the file is read and again now. The entry is
+    None where Jobgate keeps a denial in its place; GitLab drops it.
     """
     in_scope = choices.instance_wide or now.root(job.project) == now.root(agent.project)
     project_paths = {i: then.project_path(i) for i in then.projects}
     group_paths = {i: then.space_path(i) for i, s in then.spaces.items() if not s.is_user}
     projects = _stored(agent.projects, project_paths, choices.limit)
     groups = _stored(agent.groups, group_paths, choices.limit)
+    if not choices.instance_wide:
+        root = then.root(agent.project)
+        projects = {i: e if then.root(i) == root else None for i, e in projects.items()}
+        groups = {i: e if then.line(i)[-1] == root else None for i, e in groups.items()}
     if job.project in projects and in_scope:
         return "project", job.project, projects[job.project]
     if job.project == agent.project:

@@ -33,7 +33,11 @@ JOB = b.a_job(environment="review/1", ref="feature")
             INSTANCE,
             "instance: protected_branches_only is set, and feature isn't protected",
         ),
-        (Reason.OUT_OF_SCOPE, GROUP, "group top: top/sub1/agents is in another top-level group"),
+        (
+            Reason.OUT_OF_SCOPE,
+            GROUP,
+            "group top: it is of another top-level group than top/sub1/agents",
+        ),
         (
             Reason.CHAIN_UNKNOWN,
             GROUP,

@@ -7,6 +7,7 @@ import pytest
 from jobgate.core.agent_folder import FileKind
 from jobgate.core.commit_status import CommitStatus
 from jobgate.core.errors import Conflict, Unavailable
+from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, GitLabProject, Subject
 from jobgate.usecases.reconcile import Reconcile
@@ -286,6 +287,22 @@ def test_a_configuration_project_that_moved_is_found_at_an_unchanged_head() -> N
 
     assert setting.snapshot.config_project.root_id == b.OTHER_ROOT
     assert setting.snapshot.context == "ext/agents:prod"
+
+
+def test_a_target_that_moved_into_scope_counts_from_the_next_refresh_on() -> None:
+    setting = Setting()
+    setting.gitlab.projects[300] = a_project(300, "ext/app", b.OTHER_ROOT)
+    setting.push(b"ci_access: {projects: [{id: ext/app}]}")
+    before = setting.snapshot
+    setting.gitlab.projects[b.CONFIG_PROJECT] = a_project(
+        b.CONFIG_PROJECT, "ext/agents", b.OTHER_ROOT
+    )
+
+    setting.run()
+
+    assert before.projects[300].refused is Reason.OUT_OF_SCOPE
+    assert setting.snapshot.projects == {300: b.an_entry("ext/app")}
+    assert setting.snapshot.problems == ()
 
 
 def test_a_broken_file_of_a_project_that_moved_is_judged_by_its_new_scope() -> None:

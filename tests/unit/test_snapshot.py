@@ -114,11 +114,21 @@ def test_a_reserved_identity_stays_as_a_denial_in_its_place() -> None:
     assert codes(snapshot) == ["reserved_identity"]
 
 
-def test_a_target_of_another_root_stays_to_be_judged_and_is_reported() -> None:
+def test_a_target_of_another_root_denies_in_its_place_and_is_reported() -> None:
     snapshot = compiled(groups=[written("ext")])
 
-    assert snapshot.groups == {9: b.an_entry("ext")}
+    expected = dataclasses.replace(b.an_entry("ext"), refused=Reason.OUT_OF_SCOPE)
+    assert snapshot.groups == {9: expected}
     assert codes(snapshot) == ["out_of_scope"]
+
+
+def test_two_faults_of_one_entry_are_both_reported() -> None:
+    entry = written("ext", access_as=AsIdentity("system:admin"))
+
+    snapshot = compiled(groups=[entry])
+
+    assert snapshot.groups[9].refused is Reason.RESERVED_IDENTITY
+    assert sorted(codes(snapshot)) == ["out_of_scope", "reserved_identity"]
 
 
 def test_an_instance_entry_is_not_honoured_and_is_reported() -> None:

@@ -31,7 +31,7 @@ _OF_ENTRY: Mapping[Reason, str] = {
     Reason.ENVIRONMENT_MISMATCH: "environments don't match {job.environment}",
     Reason.NO_ENVIRONMENT: "environments are asked for, and the job has none",
     Reason.REF_NOT_PROTECTED: "protected_branches_only is set, and {job.ref} isn't protected",
-    Reason.OUT_OF_SCOPE: "{agent.config_project.path} is in another top-level group",
+    Reason.OUT_OF_SCOPE: "it is of another top-level group than {agent.config_project.path}",
     Reason.CHAIN_UNKNOWN: _CHAIN_UNKNOWN,
     Reason.RESERVED_IDENTITY: "access_as names a reserved identity",
     Reason.NOT_LISTED: "it is beyond the limit on entries",

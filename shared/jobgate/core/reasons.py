@@ -72,7 +72,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     ),
     Reason.OUT_OF_SCOPE: Explanation(
         "The job's project and the agent's configuration project share no top-level group.",
-        "Move one of them, or register an agent in a project of this group.",
+        "Move one of them and push config.yaml again, or register an agent in a project of this "
+        "group.",
     ),
     Reason.CHAIN_UNKNOWN: Explanation(
         "The groups that this job's project is in aren't known at the moment.", _LATER

@@ -153,10 +153,12 @@ class _Compiling:
             self.problem(written, ProblemCode.BEYOND_LIMIT, written.path, fix)
             return self._stored(written, target.path, Reason.NOT_LISTED)
         refused = self._reserved(written)
-        if refused is None and self._is_out_of_scope(target):
-            # Judged anew at each decision, on where the project is then.
+        if self._is_out_of_scope(target):
+            # What is in scope now is judged anew at each decision; what isn't never counts, so that
+            # nobody gets in by moving where an entry that was reported as without effect leads.
             fix = "Only projects and groups of the same top-level group can be authorized."
             self.problem(written, ProblemCode.OUT_OF_SCOPE, written.path, fix)
+            refused = refused or Reason.OUT_OF_SCOPE
         return self._stored(written, target.path, refused)
 
     def _reserved(self, written: WrittenEntry) -> Reason | None:
