@@ -1,4 +1,4 @@
-"""POST /token, /kubeconfig and /.well-known/*: a job's ID token becomes an access token."""
+"""/token, /kubeconfig, /credential and /.well-known/*: a job's ID token becomes an access token."""
 
 import os
 

@@ -36,6 +36,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     from jobgate.adapters.log import log, write_line
     from jobgate.adapters.signed_aws import SignedAWS
     from jobgate.usecases.exchange import Exchange
+    from jobgate.usecases.job_decisions import JobDecisions
 
     settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
@@ -44,11 +45,16 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     exchange = Exchange(
         deployment=deployment,
         verifier=IDTokenVerifier(deployment, bounds=bounds, clock=_clock),
-        store=DecisionStore(call, table, clock=_clock),
-        lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
+        decisions=JobDecisions(
+            deployment=deployment,
+            store=DecisionStore(call, table, clock=_clock),
+            lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
+            settings=settings,
+            bounds=bounds,
+            clock=_clock,
+        ),
         signer=KMSSigner(call, deployment, clock=_clock),
         recorder=write_line,
-        settings=settings,
         bounds=bounds,
         clock=_clock,
         new_id=_new_id,

@@ -34,6 +34,8 @@ ROUTES = {
     ("post", "/token", "TokenExchangeFunction"),
     ("get", "/kubeconfig", "TokenExchangeFunction"),
     ("post", "/kubeconfig", "TokenExchangeFunction"),
+    ("get", "/credential", "TokenExchangeFunction"),
+    ("post", "/credential", "TokenExchangeFunction"),
     ("get", "/.well-known/openid-configuration", "TokenExchangeFunction"),
     ("get", "/.well-known/jwks.json", "TokenExchangeFunction"),
     ("post", "/webhooks/gitlab/{alias}", "GitlabWebhookFunction"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,14 +13,15 @@ from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
 from jobgate.core.settings import Settings
 from jobgate.ports import Subject
-from jobgate.usecases.exchange import Exchange, Exchanged
+from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.relay_facts import RelayFactsCache
 from moto import mock_aws
 
 from local.aws.emulator import REGION
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeTokenSigner, FakeTokenVerifier
+from tests.support.exchanges import an_exchange
+from tests.support.fakes import FakeClock, FakeTokenVerifier
 from tests.support.stores import TABLE, CountedCall, boto_call, create_table
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.ports import GitLabOfJobs
+    from jobgate.usecases.exchange import Exchange
 
 FIRST_PROJECT = 5000
 
@@ -78,19 +79,13 @@ def store_agents(call: AWSCall, count: int, *, projects: int, subject: Subject) 
     call("dynamodb", "PutItem", stops)
 
 
-def an_exchange(call: AWSCall) -> Exchange:
-    clock, ids = FakeClock(), itertools.count()
-    return Exchange(
-        deployment=b.a_deployment,
+def exchange_on(call: AWSCall) -> Exchange:
+    clock = FakeClock()
+    return an_exchange(
         verifier=FakeTokenVerifier({"token": b.a_verified_job()}),
         store=DecisionStore(call, TABLE, clock=clock),
         lookups=lookups(call, clock),
-        signer=FakeTokenSigner(),
-        recorder=lambda _line: None,
-        settings=Settings(),
-        bounds=Bounds(),
         clock=clock,
-        new_id=lambda: str(next(ids)),
     )
 
 
@@ -102,7 +97,7 @@ def test_a_warm_exchange_takes_three_round_trips_for_a_hundred_candidates(
     subject = Subject(kind, b.APP if kind == "project" else b.TOP)
     store_agents(call, count, projects=projects, subject=subject)
     counted = CountedCall(call)
-    exchange = an_exchange(counted)
+    exchange = exchange_on(counted)
 
     trips = []
     for _ in range(2):

@@ -11,16 +11,18 @@ from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
 from jobgate.core.settings import Settings
-from jobgate.usecases.exchange import Exchange, Exchanged
+from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.lookups import LazyLookups
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeTokenSigner, FakeTokenVerifier
+from tests.support.exchanges import an_exchange
+from tests.support.fakes import FakeClock, FakeTokenVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jobgate.ports import GitLabOfJobs
+    from jobgate.usecases.exchange import Exchange
 
 _TABLE = "jobgate"
 _TOKEN = "id-token.of.the-job"
@@ -133,7 +135,7 @@ def _exchange(table: CountingTable) -> Exchange:
 
     settings, bounds, clock = Settings(), Bounds(), FakeClock()
     deployment = b.a_deployment()
-    return Exchange(
+    return an_exchange(
         deployment=lambda: deployment,
         verifier=FakeTokenVerifier({_TOKEN: b.a_verified_job()}),
         store=DecisionStore(table, _TABLE, clock=clock),
@@ -145,10 +147,7 @@ def _exchange(table: CountingTable) -> Exchange:
             bounds=bounds,
             clock=clock,
         ),
-        signer=FakeTokenSigner(),
-        recorder=lambda _line: None,
         settings=settings,
         bounds=bounds,
         clock=clock,
-        new_id=lambda: "id",
     )

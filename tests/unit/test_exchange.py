@@ -2,23 +2,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.core.agent import AsCIJob
-from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
 from jobgate.core.liveness import StopKind
 from jobgate.core.namespace import Surroundings
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.usecases.exchange import Exchange, Exchanged, Refused
+from jobgate.usecases.exchange import Exchanged, Refused
 
 from tests.support import builders as b
+from tests.support.exchanges import an_exchange
 from tests.support.fakes import (
-    FakeClock,
     FakeExchangeStore,
     FakeLookups,
     FakeTokenSigner,
@@ -57,22 +55,18 @@ class Setting:
         self.store = FakeExchangeStore(own, given, of_groups=of_groups, failing=failing)
         self.signer = FakeTokenSigner(failing="sign" in failing)
         self.lines: list[str] = []
-        ids = itertools.count(1)
-        self.exchange = Exchange(
+        self.exchange = an_exchange(
             deployment=lambda: deployment or b.a_deployment(),
             verifier=FakeTokenVerifier({TOKEN: verified or b.a_verified_job()}, refusal=refusal),
             store=self.store,
             lookups=lookups or FakeLookups(surroundings),
             signer=self.signer,
             recorder=self.lines.append,
-            settings=settings or Settings(),
-            bounds=Bounds(),
-            clock=FakeClock(),
-            new_id=lambda: f"id-{next(ids)}",
+            settings=settings,
         )
 
     def redeem(self, token: str = TOKEN, *, resource: str | None = None) -> Exchanged | Refused:
-        return self.exchange.redeem(token, resource=resource)
+        return self.exchange.redeem(token, targets=() if resource is None else (resource,))
 
     def reason(self, token: str = TOKEN, *, resource: str | None = None) -> Reason:
         """The reason of a refusal, which signs nothing and is recorded once, with that reason."""
@@ -94,6 +88,7 @@ def test_an_allowed_job_gets_a_token_for_its_agents() -> None:
 
     assert outcome == Exchanged(
         token="signed-1",
+        expires_at=NOW + 900,
         expires_in=900,
         grants=(b.a_grant(namespace="payments"),),
         base_url=b.BASE_URL,

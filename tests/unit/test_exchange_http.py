@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
-from jobgate.adapters.exchange_http import ACCESS_TOKEN_TYPE, GRANT_TYPE, ExchangeHTTP
-from jobgate.core.bounds import Bounds
+import yaml
+from jobgate.adapters.exchange_http import ExchangeHTTP
+from jobgate.adapters.exchange_request import ACCESS_TOKEN_TYPE, GRANT_TYPE
 from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
-from jobgate.core.settings import Settings
-from jobgate.usecases.exchange import Exchange
 
 from tests.support import builders as b
-from tests.support.fakes import (
-    FakeClock,
-    FakeExchangeStore,
-    FakeLookups,
-    FakeTokenSigner,
-    FakeTokenVerifier,
-)
+from tests.support.exchanges import an_exchange
+from tests.support.fakes import FakeClock, FakeExchangeStore, FakeTokenVerifier
 
 if TYPE_CHECKING:
     from jobgate.core.agent import AgentSnapshot
@@ -53,17 +47,13 @@ class Routes:
         self.records: list[str] = []
         self.deployment = deployment or b.a_deployment(keys=[b.a_public_key()])
         agent = agent or b.an_agent(projects={b.APP: b.an_entry(namespace="payments")})
-        exchange = Exchange(
+        exchange = an_exchange(
             deployment=lambda: self.deployment,
             verifier=FakeTokenVerifier(
                 {} if refusal else {TOKEN: b.a_verified_job()}, refusal=refusal
             ),
             store=FakeExchangeStore(facts or b.some_facts(), [agent]),
-            lookups=FakeLookups(),
-            signer=FakeTokenSigner(),
             recorder=self.break_off if broken else self.records.append,
-            settings=Settings(),
-            bounds=Bounds(),
             clock=clock,
             new_id=lambda: "decision-1",
         )
@@ -142,6 +132,7 @@ def test_a_token_exchange_answers_as_rfc_8693() -> None:
         "Content-Type": "application/json",
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
+        "Jobgate-Decision": "decision-1",
     }
 
 
@@ -151,6 +142,9 @@ def test_a_token_exchange_answers_as_rfc_8693() -> None:
         {"subject_token_type": "urn:ietf:params:oauth:token-type:jwt"},
         {"requested_token_type": ACCESS_TOKEN_TYPE},
         {"requested_token_type": ""},
+        {"scope": ""},
+        {"audience": f"{b.BASE_URL}/agents"},
+        {"audience": "top/sub1/agents:prod"},
         {"resource": f"{b.BASE_URL}/agents/501"},
         {"resource": "top/sub1/agents:prod"},
         {"unknown": "ignored"},
@@ -179,8 +173,6 @@ def test_a_form_that_the_gateway_encoded_is_understood() -> None:
     [
         {"grant_type": None},
         {"grant_type": ""},
-        {"grant_type": "client_credentials"},
-        {"grant_type": GRANT_TYPE.upper()},
         {"subject_token": None},
         {"subject_token": ""},
         {"subject_token_type": None},
@@ -188,10 +180,54 @@ def test_a_form_that_the_gateway_encoded_is_understood() -> None:
         {"subject_token_type": "id_token"},
         {"requested_token_type": ID_TOKEN_TYPE},
         {"actor_token": "x"},
+        {"actor_token_type": ID_TOKEN_TYPE},
     ],
 )
 def test_a_request_that_rfc_8693_does_not_know_is_invalid(fields: dict[str, str | None]) -> None:
     assert error(Routes().token(**fields)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("grant_type", ["client_credentials", GRANT_TYPE.upper(), GRANT_TYPE + " "])
+def test_another_grant_type_is_not_supported(grant_type: str) -> None:
+    answer = Routes().token(grant_type=grant_type)
+
+    assert error(answer) == (400, "unsupported_grant_type")
+
+
+def test_there_are_no_scopes_to_ask_for() -> None:
+    assert error(Routes().token(scope="openid")) == (400, "invalid_scope")
+
+
+def test_a_token_that_is_asked_for_as_a_jwt_is_issued_as_one() -> None:
+    jwt_type = "urn:ietf:params:oauth:token-type:jwt"
+
+    answer = json.loads(Routes().token(requested_token_type=jwt_type)["body"])
+
+    assert (answer["issued_token_type"], answer["token_type"]) == (jwt_type, "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("targets", "answered"),
+    [
+        ([("resource", "top/sub1/agents:prod"), ("resource", f"{b.BASE_URL}/agents/501")], 200),
+        ([("resource", "top/sub1/agents:prod"), ("audience", f"{b.BASE_URL}/agents/501")], 200),
+        ([("audience", f"{b.BASE_URL}/agents"), ("resource", "top/sub1/agents:prod")], 200),
+        ([("resource", "top/sub1/agents:prod"), ("resource", "top/sub1/agents:other")], 400),
+        ([("resource", f"{b.BASE_URL}/agents/501"), ("audience", "top/sub1/agents:other")], 400),
+        ([("resource", "top/sub1/agents:other"), ("audience", f"{b.BASE_URL}/agents")], 400),
+        ([("audience", b.BASE_URL)], 400),
+        ([("audience", "https://kubernetes.default.svc")], 400),
+        ([("resource", "https://evil.example.test/agents/501")], 400),
+    ],
+)
+def test_several_targets_must_all_be_the_same_agent(
+    targets: list[tuple[str, str]], answered: int
+) -> None:
+    answer = Routes().form(urlencode([*REQUEST.items(), *targets]))
+
+    assert answer["statusCode"] == answered
+    if answered != 200:
+        assert error(answer) == (400, "invalid_target")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +277,7 @@ def test_a_body_that_is_not_the_base64_that_it_should_be_is_invalid(body: str) -
 def test_a_body_beyond_the_bound_is_invalid() -> None:
     routes = Routes()
 
-    assert error(routes.token(subject_token="A" * 70_000)) == (400, "invalid_request")
+    assert error(routes.token(subject_token="A" * 70_000)) == (413, "invalid_request")
     assert routes.records == []
 
 
@@ -296,11 +332,23 @@ def test_the_schemes_case_and_its_spaces_do_not_matter(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     "authorization",
-    ["", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN} x", f"Bearer\t{TOKEN}",
-     f"Bearer,{TOKEN}", f"Bearer {TOKEN}\n", "Bearer é"],
-)  # fmt: skip
-def test_what_is_no_bearer_is_invalid(authorization: str) -> None:
+    ["Bearer", "Bearer ", f"Bearer {TOKEN} x", f"Bearer {TOKEN}\n", "Bearer é"],
+)
+def test_what_is_no_bearer_token_is_invalid(authorization: str) -> None:
     assert error(Routes().kubeconfig(authorization)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", TOKEN, f"Basic {TOKEN}", f"Bearer\t{TOKEN}", f"Bearer,{TOKEN}"]
+)
+@pytest.mark.parametrize("path", ["/kubeconfig", "/credential"])
+def test_without_a_bearer_the_answer_is_401_and_says_which_scheme(
+    path: str, authorization: str
+) -> None:
+    answer = Routes().send("GET", path, headers={"authorization": [authorization]})
+
+    assert error(answer) == (401, "invalid_token")
+    assert answer["headers"]["WWW-Authenticate"] == "Bearer"
 
 
 def test_two_authorization_headers_are_invalid_even_if_they_are_the_same() -> None:
@@ -319,8 +367,8 @@ def test_headers_of_two_spellings_are_one_header() -> None:
     assert error(answer) == (400, "invalid_request")
 
 
-def test_no_header_at_all_is_invalid() -> None:
-    assert error(Routes().send("GET", "/kubeconfig")) == (400, "invalid_request")
+def test_no_header_at_all_is_401() -> None:
+    assert error(Routes().send("GET", "/kubeconfig")) == (401, "invalid_token")
 
 
 def test_a_token_too_long_for_a_header_is_told_to_be_posted() -> None:
@@ -337,9 +385,128 @@ def test_a_token_may_be_posted_as_a_form_field() -> None:
     assert answer["statusCode"] == 200
 
 
-@pytest.mark.parametrize("body", ["other=x", "token=", f"token={TOKEN}&token={TOKEN}", "token=%ff"])
-def test_a_posted_form_without_one_token_is_invalid(body: str) -> None:
+@pytest.mark.parametrize("body", [f"token={TOKEN}&token={TOKEN}", "token=%ff", "token"])
+def test_a_posted_form_that_cannot_be_read_is_invalid(body: str) -> None:
     assert error(Routes().form(body, path="/kubeconfig")) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("body", ["other=x", "token="])
+def test_a_posted_form_without_a_token_is_401(body: str) -> None:
+    assert error(Routes().form(body, path="/kubeconfig")) == (401, "invalid_token")
+
+
+def test_a_token_in_the_form_and_another_in_the_header_are_invalid() -> None:
+    answer = Routes().send(
+        "POST",
+        "/kubeconfig",
+        body=urlencode({"token": TOKEN}),
+        headers={"Content-Type": [FORM], "Authorization": [f"Bearer {TOKEN}"]},
+    )
+
+    assert error(answer) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(("agent", "status"), [("top/sub1/agents:prod", 200), ("other", 403)])
+def test_the_agent_may_be_a_form_field(agent: str, status: int) -> None:
+    answer = Routes().form(urlencode({"token": TOKEN, "agent": agent}), path="/kubeconfig")
+
+    assert answer["statusCode"] == status
+
+
+def test_an_agent_in_the_form_and_another_in_the_query_are_invalid() -> None:
+    answer = Routes().send(
+        "POST",
+        "/kubeconfig",
+        body=urlencode({"token": TOKEN, "agent": "top/sub1/agents:prod"}),
+        headers={"Content-Type": [FORM]},
+        query={"agent": ["top/sub1/agents:prod"]},
+    )
+
+    assert error(answer) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ([], "application/json"),
+        (["*/*"], "application/json"),
+        (["application/yaml"], "application/yaml"),
+        (["text/yaml"], "text/yaml"),
+        (["application/x-yaml"], "application/x-yaml"),
+        (["application/yaml;q=0.5, application/json"], "application/json"),
+        (["application/yaml, application/json;q=0.9"], "application/yaml"),
+        (["application/yaml", "application/json;q=0.9"], "application/yaml"),
+        (["application/json;q=0, */*"], "application/yaml"),
+        (["text/*"], "text/yaml"),
+        (["text/html"], "application/json"),
+        (["application/yaml;q=x"], "application/json"),
+        ([";;,,q=1;"], "application/json"),
+    ],
+)
+def test_the_kubeconfig_is_json_and_yaml_at_once(accept: list[str], media_type: str) -> None:
+    answer = Routes().send(
+        "GET", "/kubeconfig", headers={"authorization": [f"Bearer {TOKEN}"], "Accept": accept}
+    )
+
+    assert answer["headers"]["Content-Type"] == media_type
+    assert yaml.safe_load(answer["body"]) == json.loads(answer["body"])
+
+
+@pytest.mark.parametrize("value", ["", "yaml", "EXEC"])
+def test_another_format_is_invalid(value: str) -> None:
+    assert error(Routes().kubeconfig(query={"format": [value]})) == (400, "invalid_request")
+
+
+def test_the_exec_form_holds_no_token_and_signs_none() -> None:
+    routes = Routes()
+
+    answer = routes.kubeconfig(query={"format": ["exec"]})
+
+    (user,) = json.loads(answer["body"])["users"]
+    assert user["user"].keys() == {"exec"}
+    assert user["user"]["exec"]["interactiveMode"] == "Never"
+    assert user["user"]["exec"]["env"] == [
+        {
+            "name": "JOBGATE_CREDENTIAL_URL",
+            "value": f"{b.BASE_URL}/credential?agent=top%2Fsub1%2Fagents%3Aprod",
+        }
+    ]
+    assert "signed-" not in answer["body"]
+    assert [json.loads(line)["outcome"] for line in routes.records] == ["allowed"]
+
+
+def test_the_exec_form_is_refused_as_the_other_is() -> None:
+    answer = Routes(NEITHER).kubeconfig(query={"format": ["exec"]})
+
+    assert error(answer) == (403, "access_denied")
+
+
+# --- /credential ---
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_credential_is_what_kubectl_expects_of_its_plugin(method: str) -> None:
+    answer = Routes().send(method, "/credential", headers={"authorization": [f"Bearer {TOKEN}"]})
+
+    assert (answer["statusCode"], json.loads(answer["body"])) == (
+        200,
+        {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "status": {"expirationTimestamp": "2026-09-21T14:27:20Z", "token": "signed-1"},
+        },
+    )
+    assert answer["headers"]["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("agent", "answered"),
+    [("top/sub1/agents:prod", None), ("top/sub1/agents:other", (403, "access_denied"))],
+)
+def test_a_credential_may_be_for_one_agent(agent: str, answered: tuple[int, str] | None) -> None:
+    answer = Routes().form(urlencode({"token": TOKEN, "agent": agent}), path="/credential")
+
+    assert (None if answer["statusCode"] == 200 else error(answer)) == answered
 
 
 def test_a_post_without_a_body_is_read_as_a_bearer() -> None:
@@ -364,7 +531,7 @@ def test_an_agent_that_is_asked_for_twice_is_invalid() -> None:
 def test_a_job_without_an_agent_gets_the_reason_and_no_file() -> None:
     answer = Routes(NEITHER).kubeconfig()
 
-    assert error(answer) == (403, "invalid_request")
+    assert error(answer) == (403, "access_denied")
     body = json.loads(answer["body"])
     assert body["reason"] == "not_listed"
     assert "ci_access" in body["error_description"]

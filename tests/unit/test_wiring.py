@@ -31,8 +31,8 @@ GIVEN = Settings(
 def test_the_exchange_decides_by_the_deployments_settings() -> None:
     exchange: Exchange = wiring.token_exchange(ENVIRONMENT)._exchange  # type: ignore[attr-defined]  # its one part
 
-    assert exchange.settings == GIVEN
-    assert exchange.lookups.settings == GIVEN  # type: ignore[attr-defined]  # the real one's
+    assert exchange.decisions.settings == GIVEN
+    assert exchange.decisions.lookups.settings == GIVEN  # type: ignore[attr-defined]  # the real one's
 
 
 def test_the_relay_decides_by_the_deployments_settings() -> None:

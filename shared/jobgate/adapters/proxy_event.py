@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -12,11 +13,15 @@ from urllib.parse import parse_qsl
 from jobgate.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Event = dict[str, Any]
 
 _FORM_MAX_FIELDS = 20
+
+
+class TooLong(InvalidRequest):
+    """A body beyond the bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +49,20 @@ class Request:
             raise InvalidRequest(f"The parameter {name} was sent more than once.")
         return values[0] if values else None
 
+    def preferred(self, offered: Sequence[str]) -> str:
+        """The media type of `offered` that the caller likes best (RFC 9110, 12.5.1).
+
+        The first one where it likes several alike, none of them, or doesn't say.
+        """
+        weights = _weights(",".join(self.headers.get("accept", [])))
+        return max(offered, key=lambda media_type: _weight(media_type, weights))
+
     def form(self) -> dict[str, str]:
-        """The form fields of the body (RFC 6749, appendix B); none may stand twice (3.2)."""
+        """The form fields of the body; none may stand twice (RFC 6749, 3.2)."""
+        return single(self.fields())
+
+    def fields(self) -> dict[str, list[str]]:
+        """The form fields of the body (RFC 6749, appendix B); one without a value is left out."""
         media_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
         if media_type != "application/x-www-form-urlencoded":
             raise InvalidRequest("The body must be application/x-www-form-urlencoded.")
@@ -59,23 +76,30 @@ class Request:
             )
         except ValueError as exc:
             raise InvalidRequest("The body isn't a form that can be read.") from exc
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            raise InvalidRequest("A form field was sent more than once.")
-        return {name: value for name, value in fields.items() if value}
+        fields: dict[str, list[str]] = {}
+        for name, value in pairs:
+            fields.setdefault(name, []).append(value)
+        return {name: values for name, values in fields.items() if any(values)}
+
+
+def single(fields: Mapping[str, list[str]]) -> dict[str, str]:
+    """Form fields of which none stands twice; raises InvalidRequest where one does."""
+    if any(len(values) > 1 for values in fields.values()):
+        raise InvalidRequest("A form field was sent more than once.")
+    return {name: values[0] for name, values in fields.items()}
 
 
 def request_of(event: Event, *, max_body_bytes: int) -> Request:
-    """Read an event; raises InvalidRequest for a body that is too long or not base64."""
+    """Read an event; raises TooLong for its body, InvalidRequest where that isn't base64."""
     body = event.get("body") or ""
     if len(body) > max_body_bytes * 4 // 3 + 4:
-        raise InvalidRequest("The body is too long.")
+        raise TooLong("The body is too long.")
     try:
         data = base64.b64decode(body, validate=True) if event["isBase64Encoded"] else body.encode()
     except (binascii.Error, ValueError) as exc:
         raise InvalidRequest("The body can't be read.") from exc
     if len(data) > max_body_bytes:
-        raise InvalidRequest("The body is too long.")
+        raise TooLong("The body is too long.")
     headers: dict[str, list[str]] = {}
     for name, values in (event.get("multiValueHeaders") or {}).items():
         headers.setdefault(name.lower(), []).extend(values)
@@ -98,14 +122,40 @@ def json_answer(
     status: int, value: object, headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """An answer with a JSON body, not to be kept (RFC 6749, 5.1) unless `headers` allow it."""
+    return text_answer(
+        status,
+        json.dumps(value, indent=2) + "\n",
+        {"Content-Type": "application/json", **(headers or {})},
+    )
+
+
+def text_answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """An answer in plain text, not to be kept unless `headers` allow it."""
     return {
         "statusCode": status,
         "headers": {
-            "Content-Type": "application/json",
+            "Content-Type": "text/plain; charset=utf-8",
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             **(headers or {}),
         },
-        "body": json.dumps(value, indent=2) + "\n",
+        "body": text,
         "isBase64Encoded": False,
     }
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """Media ranges with their weights; whatever can't be read counts as not said."""
+    weights: dict[str, float] = {}
+    for part in accept.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        if media_range and re.fullmatch(r"[01](\.[0-9]{0,3})?", weight):
+            weights[media_range] = float(weight)
+    return weights
+
+
+def _weight(media_type: str, weights: Mapping[str, float]) -> float:
+    """The most specific range decides."""
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((weights[each] for each in ranges if each in weights), 0.0)

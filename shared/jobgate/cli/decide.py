@@ -14,9 +14,8 @@ from jobgate.cli.checkouts import read_agents_folder
 from jobgate.cli.given_instance import GivenGitLab, GivenStore
 from jobgate.cli.inputs import read_file
 from jobgate.cli.instance_file import json_object, read_instance
-from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity
+from jobgate.core.agent_decision import as_json as agent_as_json
 from jobgate.core.agent_folder import AGENTS_FOLDER
-from jobgate.core.authorization import Allowed
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidRequest
 from jobgate.core.issuer import Issuer
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
     from jobgate.cli.checkouts import CheckedOut
     from jobgate.cli.instance_file import GivenInstance
     from jobgate.cli.output import Output
-    from jobgate.core.agent import AccessAs, Problem
-    from jobgate.core.impersonation import Identity
+    from jobgate.core.agent import Problem
     from jobgate.ports import GitLabProject
-    from jobgate.usecases.decide import AgentDecision, Decided
+    from jobgate.usecases.decide import Decided
 
 _FILE_MAX_BYTES = 64 * 1024 * 1024  # an instance of some hundred thousand projects
 _ISSUER = Issuer(
@@ -76,7 +74,7 @@ def as_json(decided: Decided) -> dict[str, Any]:
     """The answer in the form for scripts."""
     return {
         "v": 1,
-        "agents": [_agent(agent) for agent in decided.agents],
+        "agents": [agent_as_json(agent) for agent in decided.agents],
         "problems": [problem_as_json(problem) for problem in decided.problems],
     }
 
@@ -97,7 +95,7 @@ def show(output: Output, decided: Decided) -> None:
     """Print the answer."""
     output.table(
         ("agent", "allowed", "via", "as", "namespace", "reason", "nearest miss"),
-        [_row(_agent(agent)) for agent in decided.agents],
+        [_row(agent_as_json(agent)) for agent in decided.agents],
     )
     for problem in decided.problems:
         output.say(
@@ -118,52 +116,6 @@ def _row(agent: Mapping[str, Any]) -> tuple[object, ...]:
         agent["reason"],
         agent["nearest_miss"],
     )
-
-
-def _agent(agent: AgentDecision) -> dict[str, Any]:
-    decision = agent.decision
-    found: dict[str, Any] = {
-        "id": agent.agent_id,
-        "context": agent.context,
-        "allowed": isinstance(decision, Allowed),
-        "via": None,
-        "access_as": None,
-        "identity": None,
-        "namespace": None,
-        "reason": None,
-        "nearest_miss": agent.nearest_miss,
-    }
-    if isinstance(decision, Allowed):
-        grant = decision.grant
-        found["via"] = {"kind": grant.rule.kind, "id": grant.rule.id, "path": grant.rule.path}
-        found["access_as"] = _mode(grant.access_as)
-        found["identity"] = None if agent.identity is None else _identity(agent.identity)
-        found["namespace"] = grant.namespace
-    else:
-        found["reason"] = decision.reason.value
-    return found
-
-
-def _mode(access_as: AccessAs) -> str:
-    match access_as:
-        case AsAgent():
-            return "agent"
-        case AsCIJob():
-            return "ci_job"
-        case AsIdentity():
-            return "impersonate"
-
-
-def _identity(identity: Identity) -> dict[str, Any]:
-    extra: dict[str, list[str]] = {}
-    for key, values in identity.extra:
-        extra.setdefault(key, []).extend(values)
-    return {
-        "user": identity.username,
-        "uid": identity.uid,
-        "groups": list(identity.groups),
-        "extra": extra,
-    }
 
 
 def _claims(text: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobgate.core.agent import AgentSnapshot
     from jobgate.core.authorization import Grant, Rule
     from jobgate.core.impersonation import Identity
     from jobgate.core.job import JobIdentity
@@ -54,6 +55,16 @@ def of_grant(grant: Grant) -> dict[str, Any]:
         "config_project_id": grant.config_project_id,
         "config_commit": grant.config_commit,
         "rule": of_rule(grant.rule),
+    }
+
+
+def of_agent(agent: AgentSnapshot) -> dict[str, Any]:
+    """A record's values about an agent that refused."""
+    return {
+        "agent_id": agent.agent_id,
+        "agent": agent.context,
+        "config_project_id": agent.config_project.project_id,
+        "config_commit": agent.commit,
     }
 
 

@@ -10,12 +10,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.core.authorization import Allowed, Denied, authorize, fork_refusal, trusted_chain
+from jobgate.core.agent_decision import AgentDecision, agent_decision
+from jobgate.core.authorization import Denied, authorize, fork_refusal, trusted_chain
 from jobgate.core.errors import InvalidRequest, InvalidToken
 from jobgate.core.id_token import verified_job
-from jobgate.core.impersonation import identity_of
 from jobgate.core.namespace import Surroundings
-from jobgate.core.nearest_miss import nearest_miss
 from jobgate.core.reasons import Reason
 from jobgate.usecases.namespaces import NamespaceTree
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from jobgate.core.agent import AgentSnapshot, Problem
     from jobgate.core.authorization import Decision
     from jobgate.core.bounds import Bounds
-    from jobgate.core.impersonation import Identity
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import VerifiedJob
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
@@ -34,17 +32,6 @@ if TYPE_CHECKING:
     from jobgate.usecases.refresh import Refresh
 
 _HOUR = 3600
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentDecision:
-    """What the job gets of one agent. `nearest_miss` says of a refusal what was missing."""
-
-    agent_id: int
-    context: str
-    decision: Decision
-    identity: Identity | None
-    nearest_miss: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,20 +132,12 @@ class Decide:
     def _agent(
         self, verified: VerifiedJob, snapshot: AgentSnapshot, surroundings: Surroundings
     ) -> AgentDecision:
-        job = verified.job
-        decision = self._decision(verified, snapshot, surroundings)
-        identity, missed = None, None
-        if isinstance(decision, Allowed):
-            chain = trusted_chain(job, surroundings, bounds=self.bounds, now=self.now)
-            identity = identity_of(job, decision.grant, issuer=self.issuer, chain=chain)
-        else:
-            missed = nearest_miss(decision, job, snapshot)
-        return AgentDecision(
-            agent_id=snapshot.agent_id,
-            context=snapshot.context,
-            decision=decision,
-            identity=identity,
-            nearest_miss=missed,
+        return agent_decision(
+            verified.job,
+            snapshot,
+            self._decision(verified, snapshot, surroundings),
+            issuer=self.issuer,
+            chain=trusted_chain(verified.job, surroundings, bounds=self.bounds, now=self.now),
         )
 
     def _decision(

@@ -1,54 +1,51 @@
 """Exchange: a CI job's ID token becomes an access token for the agents that it may use.
 
-verify -> read what is stored about the job -> where its project is -> candidate agents -> decide on
-each one's snapshot -> sign. What can't be known denies.
+verify -> decide on each agent that may concern the job -> sign. What can't be known denies.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobgate.core import access_token, record
 from jobgate.core.access_token import AccessToken
-from jobgate.core.authorization import Allowed, Denied, authorize, fork_refusal, trusted_chain
+from jobgate.core.authorization import Allowed, Denied
 from jobgate.core.errors import InvalidToken, Unavailable
+from jobgate.core.impersonation import identity_of
 from jobgate.core.kubeconfig import relay_url
-from jobgate.core.liveness import life_refusal
 from jobgate.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from jobgate.core.authorization import Decision, Grant
+    from jobgate.core.authorization import Grant
     from jobgate.core.bounds import Bounds
-    from jobgate.core.job import JobIdentity, VerifiedJob
-    from jobgate.core.namespace import Surroundings
-    from jobgate.core.settings import Settings
-    from jobgate.ports import (
-        Clock,
-        Deployment,
-        ExchangeFacts,
-        ExchangeStore,
-        JobLookup,
-        Lookups,
-        Recorder,
-        TokenSigner,
-        TokenVerifier,
-    )
+    from jobgate.core.job import VerifiedJob
+    from jobgate.ports import Clock, Deployment, Recorder, TokenSigner, TokenVerifier
+    from jobgate.usecases.job_decisions import JobDecisions, Judged, JudgedJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchanged:
-    """An access token and what it's good for; `expires_in` in seconds."""
+class Granted:
+    """What a job may use now, in the order of the contexts' names."""
 
-    token: str
-    expires_in: int
     grants: tuple[Grant, ...]
     base_url: str
     decision_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged(Granted):
+    """An access token besides; `expires_at` in epoch seconds, `expires_in` in seconds."""
+
+    token: str
+    expires_at: int
+    expires_in: int
+
+
+G = TypeVar("G", bound=Granted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +57,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decided:
-    """A job as GitLab knows it, what it's granted, and what was known of it."""
+class _Choice:
+    """The agents that an allowed job gets; `is_bound`: it asked for this one alone."""
 
-    job: JobIdentity
+    judged: JudgedJob
     grants: tuple[Grant, ...]
-    facts: ExchangeFacts
+    is_bound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    """The refusal that tells the job's author most, and the agent that it is about."""
+
+    denied: Denied
+    about: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,122 +79,72 @@ class Exchange:
 
     deployment: Callable[[], Deployment]
     verifier: TokenVerifier
-    store: ExchangeStore
-    lookups: Lookups
+    decisions: JobDecisions
     signer: TokenSigner
     recorder: Recorder
-    settings: Settings
     bounds: Bounds
     clock: Clock
     new_id: Callable[[], str]
 
-    def redeem(self, subject_token: str, *, resource: str | None = None) -> Exchanged | Refused:
-        """Exchange an ID token; `resource` asks for one agent, by relay URL or by context.
+    def redeem(self, subject_token: str, *, targets: Sequence[str] = ()) -> Exchanged | Refused:
+        """Exchange an ID token; each of `targets` names the one agent that it's wanted for.
 
-        Never raises: an outside system that can't be asked is a refusal like any other, and none
-        is recorded without its reason.
+        A target is a relay URL or a context. Never raises: an outside system that can't be asked is
+        a refusal like any other, and none is recorded without its reason.
         """
+        return self._decided(subject_token, targets, self._signed)
+
+    def grants(self, subject_token: str, *, targets: Sequence[str] = ()) -> Granted | Refused:
+        """What `redeem` would give a token for, without one."""
+        return self._decided(subject_token, targets, self._granted)
+
+    def _decided(
+        self,
+        subject_token: str,
+        targets: Sequence[str],
+        outcome_of: Callable[[VerifiedJob, _Choice, str], G],
+    ) -> G | Refused:
         decision_id = self.new_id()
         token_hash = hashlib.sha256(subject_token.encode(errors="replace")).hexdigest()
+        details: dict[str, Any] = {"token_sha256": token_hash}
         try:
             verified = self.verifier.verify(subject_token)
+            details |= record.of_job(verified.job)
+            choice = self._choice(verified, targets)
+            if isinstance(choice, _Miss):
+                return self._refused(
+                    choice.denied.reason, decision_id, **details, **_of_agent(choice)
+                )
+            outcome = outcome_of(verified, choice, decision_id)
         except InvalidToken as exc:
             reason = Reason.TOKEN_EXPIRED if exc.expired else Reason.TOKEN_INVALID
-            return self._refused(reason, decision_id, token_sha256=token_hash, cause=str(exc))
-        except Unavailable as exc:
-            return self._refused(
-                Reason.JOB_UNKNOWN, decision_id, token_sha256=token_hash, cause=str(exc)
-            )
-        details = {"token_sha256": token_hash, **record.of_job(verified.job)}
-        try:
-            outcome = self._decide(verified, resource)
-            if isinstance(outcome, Denied):
-                return self._refused(outcome.reason, decision_id, **details)
-            exchanged = self._signed(verified, outcome, resource=resource, decision_id=decision_id)
+            return self._refused(reason, decision_id, cause=str(exc), **details)
         except Unavailable as exc:
             return self._refused(Reason.JOB_UNKNOWN, decision_id, cause=str(exc), **details)
-        for grant in outcome.grants:
-            self._record("allowed", decision_id, **details, **record.of_grant(grant))
-        return exchanged
+        for grant in choice.grants:
+            values = record.of_grant(grant) | {"identity": self._identity(choice.judged, grant)}
+            self._record("allowed", decision_id, **details, **values)
+        return outcome
 
-    def _decide(self, verified: VerifiedJob, resource: str | None) -> _Decided | Denied:
-        job = verified.job
-        if reason := self._token_refusal(verified):
-            return Denied(reason)
-        facts = self.store.exchange_facts(job)
-        if reason := self._life_refusal(job, facts, None):
-            return Denied(reason)
-        lookup = self.lookups.of(job)
-        if not (verified.project_is_certain or lookup.project_runs_job()):
-            return Denied(Reason.JOB_UNKNOWN)
-        job = dataclasses.replace(job, environment_slug=lookup.environment_slug())
-        surroundings = lookup.surroundings(facts.place, facts.chain)
-        decisions = self._decisions(job, facts, surroundings, lookup)
+    def _choice(self, verified: VerifiedJob, targets: Sequence[str]) -> _Choice | _Miss:
+        judged = self.decisions.of(verified)
+        if isinstance(judged, Denied):
+            return _Miss(judged)
+        decisions = [agent.decision for agent in judged.agents]
         grants = [decision.grant for decision in decisions if isinstance(decision, Allowed)]
-        if resource is not None:
-            grants = [grant for grant in grants if self._is(resource, grant)]
-            return _Decided(job, tuple(grants), facts) if grants else Denied(Reason.NOT_LISTED)
-        if grants:
-            by_context = sorted(grants, key=lambda grant: grant.context)
-            return _Decided(job, tuple(by_context), facts)
-        return self._nearest(job, decisions, surroundings)
+        wanted = [target for target in targets if target != self._whole_relay()]
+        if wanted:
+            grants = [g for g in grants if all(self._is(target, g) for target in wanted)]
+        if not grants:
+            return _Miss(Denied(Reason.NOT_LISTED)) if wanted else _nearest(judged)
+        by_context = sorted(grants, key=lambda grant: grant.context)
+        return _Choice(judged, tuple(by_context), is_bound=bool(wanted))
 
-    def _decisions(
-        self,
-        job: JobIdentity,
-        facts: ExchangeFacts,
-        surroundings: Surroundings,
-        lookup: JobLookup,
-    ) -> list[Decision]:
-        now = self.clock()
-        chain = trusted_chain(job, surroundings, bounds=self.bounds, now=now)
-        group_ids = [group.namespace_id for group in chain.groups] if chain else []
-        candidates = facts.project_agents | self.store.agents_of_groups(job.issuer, group_ids)
-        agents = self.store.snapshots(job.issuer, candidates)
-        config_projects = {a.config_project.project_id for a in agents.values() if a is not None}
-        where = dataclasses.replace(
-            surroundings, config_places=lookup.config_places(config_projects)
-        )
-        decisions: list[Decision] = []
-        for agent_id, agent in agents.items():
-            if reason := self._life_refusal(job, facts, agent_id):
-                decisions.append(Denied(reason))
-            elif agent is None:
-                decisions.append(Denied(Reason.CONFIG_UNKNOWN))
-            else:
-                decision = authorize(
-                    job, agent, where, settings=self.settings, bounds=self.bounds, now=now
-                )
-                decisions.append(decision)
-        return decisions
+    def _is(self, target: str, grant: Grant) -> bool:
+        return target in (grant.context, relay_url(self._base_url(), grant.agent_id))
 
-    def _token_refusal(self, verified: VerifiedJob) -> Reason | None:
-        if verified.expires_at <= self.clock():
-            # Good by the leeway alone; what is made of it now would already have ended.
-            return Reason.TOKEN_EXPIRED
-        return fork_refusal(verified, self.settings)
-
-    def _life_refusal(
-        self, job: JobIdentity, facts: ExchangeFacts, agent_id: int | None
-    ) -> Reason | None:
-        return life_refusal(
-            job, agent_id=agent_id, state=facts.state, stops=facts.stops, now=self.clock()
-        )
-
-    def _nearest(
-        self, job: JobIdentity, decisions: list[Decision], surroundings: Surroundings
-    ) -> Denied:
-        """The refusal that tells the job's author most."""
-        for decision in decisions:
-            if isinstance(decision, Denied) and decision.reason is not Reason.NOT_LISTED:
-                return decision
-        chain = trusted_chain(job, surroundings, bounds=self.bounds, now=self.clock())
-        if chain is None and (job.issuer, job.root_path) in self.deployment().roots:
-            return Denied(Reason.CHAIN_UNKNOWN)
-        return Denied(Reason.NOT_LISTED)
-
-    def _is(self, resource: str, grant: Grant) -> bool:
-        return resource in (grant.context, relay_url(self._base_url(), grant.agent_id))
+    def _whole_relay(self) -> str:
+        return access_token.audience(self._base_url())
 
     def _base_url(self) -> str:
         base_url = self.deployment().base_url
@@ -197,36 +152,40 @@ class Exchange:
             raise Unavailable("the deployment has no base URL yet: run `jobgate setup`")
         return base_url
 
-    def _signed(
-        self,
-        verified: VerifiedJob,
-        decided: _Decided,
-        *,
-        resource: str | None,
-        decision_id: str,
-    ) -> Exchanged:
+    def _granted(self, _verified: VerifiedJob, choice: _Choice, decision_id: str) -> Granted:
+        return Granted(grants=choice.grants, base_url=self._base_url(), decision_id=decision_id)
+
+    def _signed(self, verified: VerifiedJob, choice: _Choice, decision_id: str) -> Exchanged:
         now = self.clock()
         token = AccessToken(
-            job=decided.job,
+            job=choice.judged.job,
             decision_id=decision_id,
             jti=self.new_id(),
             expires_at=access_token.expiry(
                 subject_expires_at=verified.expires_at,
-                state=decided.facts.state,
+                state=choice.judged.facts.state,
                 bounds=self.bounds,
                 now=now,
             ),
-            agent_id=decided.grants[0].agent_id if resource is not None else None,
+            agent_id=choice.grants[0].agent_id if choice.is_bound else None,
         )
         base_url = self._base_url()
         signed = self.signer.sign(access_token.claims_of(token, base_url=base_url, now=now))
         return Exchanged(
             token=signed,
+            expires_at=token.expires_at,
             expires_in=int(token.expires_at - now),
-            grants=decided.grants,
+            grants=choice.grants,
             base_url=base_url,
             decision_id=decision_id,
         )
+
+    def _identity(self, judged: JudgedJob, grant: Grant) -> dict[str, Any] | None:
+        """As whom the grant lets the job act, for the record; None as the agent itself."""
+        issuer = self.deployment().issuers.get(judged.job.issuer)
+        if issuer is None:
+            return None
+        return record.of_identity(identity_of(judged.job, grant, issuer=issuer, chain=judged.chain))
 
     def _record(self, outcome: str, decision_id: str, **values: Any) -> None:
         self.recorder(
@@ -238,3 +197,22 @@ class Exchange:
     def _refused(self, reason: Reason, decision_id: str, **values: Any) -> Refused:
         self._record("refused", decision_id, reason=reason, **values)
         return Refused(reason=reason, decision_id=decision_id)
+
+
+def _nearest(judged: JudgedJob) -> _Miss:
+    for agent in judged.agents:
+        if isinstance(agent.decision, Denied) and agent.decision.reason is not Reason.NOT_LISTED:
+            return _Miss(agent.decision, agent)
+    if judged.groups_unknown:
+        return _Miss(Denied(Reason.CHAIN_UNKNOWN))
+    return _Miss(Denied(Reason.NOT_LISTED))
+
+
+def _of_agent(miss: _Miss) -> dict[str, Any]:
+    """A record's values about the agent that the job came nearest to."""
+    if miss.about is None or miss.about.snapshot is None:
+        return {}
+    rule = miss.denied.rule
+    return record.of_agent(miss.about.snapshot) | (
+        {} if rule is None else {"rule": record.of_rule(rule)}
+    )

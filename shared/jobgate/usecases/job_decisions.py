@@ -1,0 +1,133 @@
+"""What a verified job gets of each agent that may concern it: read, look up, decide.
+
+The one way of the exchange and of its explanation, so that neither says what the other doesn't.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobgate.core.authorization import Allowed, Denied, authorize, fork_refusal, trusted_chain
+from jobgate.core.liveness import life_refusal
+from jobgate.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.authorization import Decision
+    from jobgate.core.bounds import Bounds
+    from jobgate.core.job import JobIdentity, VerifiedJob
+    from jobgate.core.namespace import NamespaceChain, Surroundings
+    from jobgate.core.settings import Settings
+    from jobgate.ports import Clock, Deployment, ExchangeFacts, ExchangeStore, JobLookup, Lookups
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A decision about one agent, whose snapshot is None where it can't be read."""
+
+    agent_id: int
+    snapshot: AgentSnapshot | None
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedJob:
+    """A job as GitLab knows it, what was known of it, and every agent that may concern it.
+
+    `chain` is the trusted one. `groups_unknown`: agents that only a group leads to may be missing.
+    """
+
+    job: JobIdentity
+    facts: ExchangeFacts
+    chain: NamespaceChain | None
+    agents: tuple[Judged, ...]
+    groups_unknown: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDecisions:
+    """The decisions and what they need."""
+
+    deployment: Callable[[], Deployment]
+    store: ExchangeStore
+    lookups: Lookups
+    settings: Settings
+    bounds: Bounds
+    clock: Clock
+
+    def of(self, verified: VerifiedJob) -> JudgedJob | Denied:
+        """Decide on every agent, or refuse the job as a whole. Raises Unavailable."""
+        job = verified.job
+        if reason := self._token_refusal(verified):
+            return Denied(reason)
+        facts = self.store.exchange_facts(job)
+        if reason := self._life_refusal(job, facts, None):
+            return Denied(reason)
+        lookup = self.lookups.of(job)
+        if not (verified.project_is_certain or lookup.project_runs_job()):
+            return Denied(Reason.JOB_UNKNOWN)
+        job = dataclasses.replace(job, environment_slug=lookup.environment_slug())
+        surroundings = lookup.surroundings(facts.place, facts.chain)
+        chain = trusted_chain(job, surroundings, bounds=self.bounds, now=self.clock())
+        return JudgedJob(
+            job=job,
+            facts=facts,
+            chain=chain,
+            agents=self._judged(job, facts, surroundings, chain, lookup),
+            groups_unknown=chain is None and (job.issuer, job.root_path) in self.deployment().roots,
+        )
+
+    def _judged(
+        self,
+        job: JobIdentity,
+        facts: ExchangeFacts,
+        surroundings: Surroundings,
+        chain: NamespaceChain | None,
+        lookup: JobLookup,
+    ) -> tuple[Judged, ...]:
+        group_ids = [group.namespace_id for group in chain.groups] if chain else []
+        candidates = facts.project_agents | self.store.agents_of_groups(job.issuer, group_ids)
+        agents = self.store.snapshots(job.issuer, candidates)
+        config_projects = {a.config_project.project_id for a in agents.values() if a is not None}
+        where = dataclasses.replace(
+            surroundings, config_places=lookup.config_places(config_projects)
+        )
+        return tuple(
+            Judged(agent_id, agent, self._decision(job, facts, agent_id, agent, where))
+            for agent_id, agent in agents.items()
+        )
+
+    def _decision(
+        self,
+        job: JobIdentity,
+        facts: ExchangeFacts,
+        agent_id: int,
+        agent: AgentSnapshot | None,
+        where: Surroundings,
+    ) -> Decision:
+        if agent is None:
+            return Denied(Reason.CONFIG_UNKNOWN)
+        decision = authorize(
+            job, agent, where, settings=self.settings, bounds=self.bounds, now=self.clock()
+        )
+        # After the configuration's word: a stop tells of no agent that doesn't name the job.
+        if isinstance(decision, Allowed) and (reason := self._life_refusal(job, facts, agent_id)):
+            return Denied(reason, decision.grant.rule)
+        return decision
+
+    def _token_refusal(self, verified: VerifiedJob) -> Reason | None:
+        if verified.expires_at <= self.clock():
+            # Good by the leeway alone; what is made of it now would already have ended.
+            return Reason.TOKEN_EXPIRED
+        return fork_refusal(verified, self.settings)
+
+    def _life_refusal(
+        self, job: JobIdentity, facts: ExchangeFacts, agent_id: int | None
+    ) -> Reason | None:
+        return life_refusal(
+            job, agent_id=agent_id, state=facts.state, stops=facts.stops, now=self.clock()
+        )

@@ -1,0 +1,63 @@
+"""An exchange on given parts; what a test doesn't name is a fake or a default."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from jobgate.core.bounds import Bounds
+from jobgate.core.settings import Settings
+from jobgate.usecases.exchange import Exchange
+from jobgate.usecases.job_decisions import JobDecisions
+
+from tests.support import builders as b
+from tests.support.fakes import FakeClock, FakeLookups, FakeTokenSigner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobgate.ports import (
+        Clock,
+        Deployment,
+        ExchangeStore,
+        Lookups,
+        Recorder,
+        TokenSigner,
+        TokenVerifier,
+    )
+
+
+def an_exchange(
+    *,
+    verifier: TokenVerifier,
+    store: ExchangeStore,
+    lookups: Lookups | None = None,
+    signer: TokenSigner | None = None,
+    deployment: Callable[[], Deployment] | None = None,
+    recorder: Recorder = lambda _line: None,
+    settings: Settings | None = None,
+    bounds: Bounds | None = None,
+    clock: Clock | None = None,
+    new_id: Callable[[], str] | None = None,
+) -> Exchange:
+    ids = itertools.count(1)
+    given = deployment or b.a_deployment
+    bounds = bounds or Bounds()
+    clock = clock or FakeClock()
+    return Exchange(
+        deployment=given,
+        verifier=verifier,
+        decisions=JobDecisions(
+            deployment=given,
+            store=store,
+            lookups=lookups or FakeLookups(),
+            settings=settings or Settings(),
+            bounds=bounds,
+            clock=clock,
+        ),
+        signer=signer or FakeTokenSigner(),
+        recorder=recorder,
+        bounds=bounds,
+        clock=clock,
+        new_id=new_id or (lambda: f"id-{next(ids)}"),
+    )
