@@ -1,8 +1,9 @@
 """`jobgate decide` as a user runs it: GitLab's vectors, its input and output forms, its exit codes.
 
 Every row of part A.10 runs here that is about a decision. Those about stored rows or the history of
-refreshes (test_vectors.py) have no form in files; row 70 needs an environment without a name, which
-no ID token has.
+refreshes (test_vectors.py) have no form in files; row 18 needs a second issuer; row 70 needs an
+environment without a name, which no ID token has. So do two of the slugs' rows, and others have the
+suffix of a digest that nothing has.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.support.id_tokens import ABSENT
 from tests.unit.test_vectors import NUMBERS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-NOT_OF_FILES = {31, 32, 39, 41, 47, 70}
+NOT_OF_FILES = {18, 31, 32, 39, 41, 47, 70}
 OWN_TESTS = {30, 40, 44, 56}
 
 
@@ -159,6 +160,26 @@ def test_config_yaml_is_read_as_strictly_as_by_gitlab(row: dict[str, Any], given
     else:
         assert own["via"]["kind"] == "implicit"
         assert {problem["code"] for problem in answer["problems"]} <= {"not_found"}
+
+
+SLUGS = [row for row in rows("environment_slugs") if not row.values[0].get("stubbed_suffix")]
+
+
+def test_every_slug_with_the_digest_of_its_name_is_run() -> None:
+    assert [row.id for row in SLUGS] == [
+        *(f"B.2-{number}" for number in (3, 5, 10, 14)),
+        *(f"B.3-{number}" for number in range(1, 12)),
+    ]
+
+
+@pytest.mark.parametrize("row", SLUGS)
+def test_environment_slugs_are_gitlabs(row: dict[str, Any], given: Given) -> None:
+    given.push("prod", {"ci_access": {"groups": [{"id": "top", "access_as": {"ci_job": {}}}]}})
+
+    agent = given.agent(501, 100, environment=row["name"], deployment_tier="other")
+
+    assert agent["identity"]["extra"]["agent.gitlab.com/environment_slug"] == [row["slug"]]
+    assert f"gitlab:project_env:100:{row['slug']}" in agent["identity"]["groups"]
 
 
 @pytest.mark.parametrize("row", rows("identities"))

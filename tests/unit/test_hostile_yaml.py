@@ -1,17 +1,29 @@
-"""Hostile files: each is read within little time and memory, and ends in a clear answer."""
+"""Hostile files: each is read within little time and memory, and ends in a clear answer.
+
+By `jobgate lint` and by a refresh alike, in a child process with limits of CPU time and memory.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.core.agent import PROBLEMS_MAX
 from jobgate.core.agent_configuration import FILE_MAX_BYTES
 
+from tests.support import builders as b
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 ROOT = Path(__file__).parents[2]
+CONFIG = ".gitlab/agents/prod/config.yaml"
 LARGEST = FILE_MAX_BYTES
 
 
@@ -131,62 +143,153 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 }
 
 
-def read(data: bytes) -> list[tuple[str, int, int, str, str]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.limited_reading"],
-        input=data,
-        capture_output=True,
-        cwd=ROOT,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    problems: list[tuple[str, int, int, str, str]] = json.loads(done.stdout)["problems"]
-    return problems
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with one good agent beside the hostile one, `prod`."""
+    other = tmp_path / ".gitlab/agents/other/config.yaml"
+    other.parent.mkdir(parents=True)
+    other.write_text("ci_access: {}\n")
+    (tmp_path / ".gitlab/agents/prod").mkdir()
+    return tmp_path
+
+
+class Reader:
+    """The process that reads each checkout in a child with limits."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *(arguments or ("-m", "tests.support.limited_reading"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
+
+    def ask(self, checkout: Path) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{checkout}\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def stop(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    reader = Reader()
+    yield reader
+    reader.stop()
+
+
+def read(reader: Reader, checkout: Path) -> dict[str, Any]:
+    """What `lint` and a refresh found, which must be the same, both within the limits."""
+    answer = reader.ask(checkout)
+    assert answer["ended"] == 0, answer["said"]
+    found = json.loads(answer["said"])
+    linted = [
+        {**problem, "file": problem["file"].removeprefix(f"{checkout}/")}
+        for problem in found["lint"].pop("problems")
+    ]
+    refreshed: dict[str, Any] = found["refresh"]
+    problems = refreshed["problems"]
+    assert [{**problem, "severity": "error"} for problem in problems] == linted
+    assert found["lint"] == {"exit": 1 if problems else 0, "said": ""}
+    return refreshed
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_ends_in_a_clear_answer_within_little_time_and_memory(name: str) -> None:
+def test_a_hostile_file_ends_in_a_clear_answer_within_little_time_and_memory(
+    name: str, reader: Reader, checkout: Path
+) -> None:
     data, code = HOSTILE[name]
+    (checkout / CONFIG).write_bytes(data)
 
-    problems = read(data)
+    found = read(reader, checkout)
 
-    assert ({found for found, *_ in problems} & {code}) == ({code} if code else set())
+    problems = found["problems"]
+    assert ({p["code"] for p in problems} & {code}) == ({code} if code else set())
     assert bool(problems) is bool(code)
     assert len(problems) <= PROBLEMS_MAX
     lines = data.count(b"\n") + data.count(b"\r") + 1
-    for _, line, column, text, fix in problems:
-        assert 1 <= line <= lines + 1
-        assert column >= 1
-        assert text
-        assert fix
-        assert (text + fix).isprintable()
+    for problem in problems:
+        assert 1 <= problem["line"] <= lines + 1
+        assert problem["column"] >= 1
+        assert problem["text"]
+        assert problem["fix"]
+        assert (problem["text"] + problem["fix"]).isprintable()
+    # Of a file that can't be used the last good one stays.
+    assert found["projects"] == ([b.APP] if problems else [])
 
 
-def test_the_limits_end_a_reader_that_has_no_bounds(tmp_path: Path) -> None:
+def a_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "config.yaml").write_text("ci_access: {}\n")
+
+
+PATHS: dict[str, tuple[Callable[[Path], object], str | None]] = {
+    "a folder": (a_folder, "not_a_file"),
+    "a link to a file": (lambda path: path.symlink_to("../other/config.yaml"), "not_a_file"),
+    "a link out of the checkout": (lambda path: path.symlink_to("/etc/passwd"), "not_a_file"),
+    "a link to what never ends": (lambda path: path.symlink_to("/dev/zero"), "not_a_file"),
+    "a link to itself": (lambda path: path.symlink_to("config.yaml"), "not_a_file"),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "not_a_file"),
+    "a link to the checkout": (lambda path: path.symlink_to("../../.."), "not_a_file"),
+    "an empty file": (Path.touch, None),
+    "no file": (lambda path: path.with_name("README.md").touch(), None),
+    "a pipe, which git doesn't hold": (os.mkfifo, None),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_what_is_no_configuration_is_one_problem_and_what_is_absent_none(
+    name: str, reader: Reader, checkout: Path
+) -> None:
+    make, code = PATHS[name]
+    make(checkout / CONFIG)
+
+    found = read(reader, checkout)
+
+    assert [(p["code"], p["file"], p["line"]) for p in found["problems"]] == (
+        [(code, CONFIG, 1)] if code else []
+    )
+    assert found["projects"] == ([b.APP] if code else [])
+
+
+@pytest.mark.parametrize(
+    ("endless", "code", "said"),
+    [
+        ("lambda data, file: [bytearray(1 << 20) for _ in range(1 << 20)]", 1, "MemoryError"),
+        ("lambda data, file: sum(iter(int, 1))", -signal.SIGKILL, ""),
+    ],
+    ids=["memory", "time"],
+)
+def test_the_limits_end_a_reader_that_has_no_bounds(
+    endless: str, code: int, said: str, checkout: Path
+) -> None:
+    (checkout / CONFIG).touch()
     script = (
-        "import resource, tests.support.limited_reading as limited\n"
-        "def endless(data, file):\n"
-        "    return [bytearray(1 << 20) for _ in range(1 << 20)]\n"
-        "limited.read_configuration = endless\n"
+        "import jobgate.core.lint, tests.support.limited_reading as limited\n"
+        f"jobgate.core.lint.read_configuration = {endless}\n"
+        "limited.CPU_SECONDS = 1\n"
         "limited.main()\n"
     )
+    reader = Reader("-c", script)
 
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=b"",
-        capture_output=True,
-        cwd=ROOT,
-        timeout=120,
-        check=False,
-    )
+    answer = reader.ask(checkout)
 
-    assert done.returncode != 0
-    assert b"MemoryError" in done.stderr
+    reader.stop()
+    assert answer["ended"] == code, answer["said"]
+    assert said in answer["said"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
-def test_lines_are_counted_whatever_ends_them(end: str) -> None:
+def test_lines_are_counted_whatever_ends_them(end: str, reader: Reader, checkout: Path) -> None:
     text = end.join(["ci_access:", "  projects:", "    - id: a", "      colour: red", ""])
+    (checkout / CONFIG).write_bytes(text.encode())
 
-    assert [(p[0], p[1], p[2]) for p in read(text.encode())] == [("unknown_key", 4, 7)]
+    problems = read(reader, checkout)["problems"]
+
+    assert [(p["code"], p["line"], p["column"]) for p in problems] == [("unknown_key", 4, 7)]

@@ -33,14 +33,15 @@ from tests.support.id_tokens import ABSENT, gitlab_claims
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
-# Every number of the table of part A.10; 30 to 32, 39 to 41, 44, 47 and 56 are tests of their own.
+# Every number of the table of part A.10. Deliberately different from GitLab are 25, 26, 28 and 29:
+# Jobgate knows no licence (docs/configuration.md, "What differs from GitLab, and why").
 NUMBERS = (
     {*range(1, 7), 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 20, *range(22, 33), 35, 36, 38}
     | {39, 40, 41, 42, 44, 47}
     | {*range(48, 59), 61, *range(62, 68), 69, 70, 73, 74, 76, 78, 80, 82}
     | {*range(83, 88), 89, 91, 92, 94, 96, 98, 99}
 )
-OWN_TESTS = {30, 31, 32, 39, 40, 41, 44, 47, 56}
+OWN_TESTS = {18, 30, 31, 32, 39, 40, 41, 44, 47, 56}
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -95,6 +96,23 @@ def test_jobgate_knows_no_licence_where_gitlab_would_hide_the_entry() -> None:
     }
 
     assert differing == {25, 26, 28, 29}
+
+
+@pytest.mark.parametrize(("issuer", "is_allowed"), [("main", True), ("other", False)])
+def test_18_an_agent_of_another_organization_stays_out(issuer: str, *, is_allowed: bool) -> None:
+    """An organization is an issuer here."""
+    agent = b.an_agent(issuer=issuer, instance=b.an_entry(""))
+
+    decision = authorize(
+        b.a_job(issuer="main"),
+        agent,
+        b.known_surroundings(),
+        settings=Settings(instance_wide=True),
+        bounds=Bounds(),
+        now=b.NOW,
+    )
+
+    assert isinstance(decision, Allowed) is is_allowed
 
 
 def test_30_access_as_absent_and_agent_are_one_and_an_empty_one_is_refused() -> None:
