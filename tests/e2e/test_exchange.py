@@ -1,0 +1,150 @@
+"""The exchange's calls as a job makes them, on a stack whose access tokens live for seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.installation import WEB, Installation, context
+from local.job import JobShell
+from local.kubernetes.progress import TerminalProgress
+from local.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.stack
+
+TOKEN_MAX = 8
+LEEWAY = 1
+FETCH_EXEC = (
+    'printf %s "$JOBGATE_ID_TOKEN" | curl -sS --fail-with-body --data-urlencode token@- '
+    '-o "$KUBECONFIG" "$JOBGATE_URL/kubeconfig?format=exec"'
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own: its access tokens end soon."""
+    with Stack.start(
+        tmp_path_factory.mktemp("stack"),
+        progress=TerminalProgress(sys.stderr),
+        parameters={"TokenMaxSeconds": str(TOKEN_MAX), "LeewaySeconds": str(LEEWAY)},
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def installation(stack: Stack) -> Installation:
+    installed = Installation.create(stack, namespace="shop", tell=lambda _command, _output: None)
+    installed.grant()
+    installed.configure()
+    return installed
+
+
+@pytest.fixture
+def job(stack: Stack, installation: Installation) -> Iterator[JobShell]:
+    shell = JobShell.start(stack, WEB)
+    yield shell
+    stack.gitlab.control.finish_job(shell.job)
+
+
+def in_namespace(shell: JobShell, installation: Installation) -> None:
+    set_context = f"kubectl config set-context --current --namespace={installation.namespace}"
+    assert shell.run(set_context).code == 0
+
+
+def test_a_job_longer_than_its_token_goes_on_with_the_exec_form_alone(
+    job: JobShell, installation: Installation
+) -> None:
+    assert job.fetch().code == 0
+    in_namespace(job, installation)
+    job.run('cp "$KUBECONFIG" plain')
+    assert job.run(FETCH_EXEC).code == 0
+    in_namespace(job, installation)
+    began = time.monotonic()
+    assert job.run("kubectl --kubeconfig=plain get pods").code == 0
+    # One process that makes a request every few seconds, for longer than a token lives.
+    waited = job.run("kubectl wait --for=create configmap/never --timeout=12s", seconds=40)
+    assert time.monotonic() - began > TOKEN_MAX + LEEWAY
+    assert "timed out waiting" in waited.output, waited.output
+
+    expired = job.run("kubectl --kubeconfig=plain get pods")
+    assert (expired.code, "token_expired" in expired.output) == (1, True), expired.output
+    renewed = job.run("kubectl get pods")
+    assert renewed.code == 0, renewed.output
+
+
+def test_the_exec_form_ends_with_the_job_and_says_why(
+    stack: Stack, job: JobShell, installation: Installation
+) -> None:
+    assert job.run(FETCH_EXEC).code == 0
+    in_namespace(job, installation)
+    assert job.run("kubectl get pods").code == 0
+    stack.gitlab.control.finish_job(job.job)
+
+    refused, _ = job.until("kubectl get pods", lambda result: result.code != 0, seconds=30)
+
+    assert "job_finished" in refused.output
+
+
+def test_the_id_token_is_in_no_argument_list_and_in_no_file(
+    job: JobShell, installation: Installation
+) -> None:
+    assert job.run(FETCH_EXEC).code == 0
+    in_namespace(job, installation)
+    seen = job.run(
+        "(for i in $(seq 60); do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; echo; "
+        "sleep 0.02; done > seen) & for i in 1 2 3; do kubectl get pods >/dev/null; done; wait; "
+        "cat seen"
+    ).output
+    assert "/credential?agent=" in seen
+    for token in (job.job.id_token, job.job.id_token.rpartition(".")[2]):
+        assert token not in seen
+    written = [file for file in job.home.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert any(file.name == "kubeconfig" for file in written)
+    assert [f for f in written if job.job.id_token[-40:].encode() in f.read_bytes()] == []
+
+
+def test_the_exec_form_without_the_id_token_says_what_to_set(
+    job: JobShell, installation: Installation
+) -> None:
+    assert job.run(FETCH_EXEC).code == 0
+    in_namespace(job, installation)
+
+    result = job.run("unset JOBGATE_ID_TOKEN; kubectl get pods")
+
+    assert result.code == 1
+    assert "set JOBGATE_ID_TOKEN or JOBGATE_ID_TOKEN_FILE" in result.output
+
+
+def test_helm_and_the_yaml_form_take_the_same_file(
+    job: JobShell, installation: Installation
+) -> None:
+    fetched = job.run(
+        'printf %s "$JOBGATE_ID_TOKEN" | curl -sS --fail-with-body -H "Accept: application/yaml" '
+        '--data-urlencode token@- --data-urlencode "agent=' + context("production") + '" '
+        '-D headers -o "$KUBECONFIG" "$JOBGATE_URL/kubeconfig?format=exec"; '
+        "grep -i ^content-type headers"
+    )
+    assert "application/yaml" in fetched.output
+    in_namespace(job, installation)
+    assert job.run("helm list").code == 0
+
+
+def test_a_bound_token_is_refused_elsewhere(job: JobShell, installation: Installation) -> None:
+    job.run(
+        'printf %s "$JOBGATE_ID_TOKEN" | curl -sS --fail-with-body --data-urlencode token@- '
+        '-o "$KUBECONFIG" "$JOBGATE_URL/kubeconfig?agent=' + context("production") + '"'
+    )
+    in_namespace(job, installation)
+    assert job.run("kubectl get pods").code == 0
+    agents = json.loads(installation.jobgate("agent", "list", "--json"))
+    own, other = sorted(agents, key=lambda agent: agent["context"])
+    job.run(f"sed -i 's|/agents/{own['id']}|/agents/{other['id']}|' $KUBECONFIG")
+
+    assert "wrong_agent" in job.run("kubectl get pods --request-timeout=20s").output
