@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-import re
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -26,6 +25,7 @@ from local.installation import AGENTS, Installation
 from local.invoke import EVENTS, ROOT, Surroundings, filled
 from local.process import free_port, wait_until
 from local.sam_template import translate
+from tests.support.events import EXPECTED, assert_gives, cases, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,63 +36,6 @@ if TYPE_CHECKING:
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the emulator is a program for Linux")
 
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What an event gives: `says` matches the body, or else the whole answer; `logs` the log."""
-
-    status: int | None
-    says: str
-    logs: str = ""
-
-
-def refused(status: int, reason: str) -> Expected:
-    return Expected(status, f"reason {reason}, decision ", f'"reason":"{reason}"')
-
-
-NONE_FAILED = Expected(None, r'^\{"batchItemFailures": \[\]\}$')
-
-EXPECTED = {
-    "token_exchange/token": Expected(200, r'"access_token": "eyJ', '"outcome":"allowed"'),
-    "token_exchange/token_malformed": Expected(400, r'"reason": "token_invalid"'),
-    "token_exchange/token_wrong_grant_type": Expected(400, "grant_type must be urn:ietf"),
-    "token_exchange/kubeconfig": Expected(200, r'"current-context": "acme/agents:production"'),
-    "token_exchange/kubeconfig_by_form": Expected(200, r'"name": "acme/agents:production"'),
-    "token_exchange/kubeconfig_without_bearer": Expected(401, "Authorization: Bearer"),
-    "token_exchange/kubeconfig_exec": Expected(200, r'"interactiveMode": "Never"'),
-    "token_exchange/kubeconfig_of_another_agent": Expected(403, r'"reason": "not_listed"'),
-    "token_exchange/credential": Expected(200, r'"kind": "ExecCredential"'),
-    "token_exchange/credential_by_form": Expected(200, r'"kind": "ExecCredential"'),
-    "token_exchange/kubeconfig_malformed_bearer": Expected(401, r'"reason": "token_invalid"'),
-    "token_exchange/jwks": Expected(200, r'"crv": "P-256"'),
-    "token_exchange/discovery": Expected(200, r'"jwks_uri": "https://127\.0\.0\.1:'),
-    "token_exchange/unknown_path": Expected(404, "There is nothing here"),
-    "gitlab_webhook/push": Expected(202, r"\{\}", "is to be refreshed"),
-    "gitlab_webhook/push_to_another_branch": Expected(202, r"\{\}", "ignored: a push to another"),
-    "gitlab_webhook/job_success": Expected(202, r"\{\}", "job 4200000090 is success"),
-    "gitlab_webhook/wrong_secret": Expected(401, "invalid_token", "no known webhook sent this"),
-    "gitlab_webhook/unknown_alias": Expected(401, "invalid_token", "no known webhook sent this"),
-    "gitlab_webhook/not_json": Expected(400, "The body isn't JSON"),
-    "config_refresh/refresh": NONE_FAILED,
-    "config_refresh/refresh_of_an_unknown_project": NONE_FAILED,
-    "config_refresh/job_end": NONE_FAILED,
-    "config_refresh/unreadable_message": Expected(
-        None, r'"batchItemFailures": \[\{"itemIdentifier": ', "a message of another form"
-    ),
-    "reconcile/schedule": Expected(None, r'^\{"queued": [1-9]'),
-    "relay/pods": Expected(200, r'"kind":"Table"', '"outcome":"allowed"'),
-    "relay/pods_without_token": refused(401, "token_invalid"),
-    "relay/pods_malformed_token": refused(401, "token_invalid"),
-    "relay/pods_of_another_namespace": Expected(403, r'pods is forbidden: User \\"gitlab:ci_job:'),
-    "relay/api_discovery": Expected(200, '"kind":"APIVersions"'),
-    "relay/api_discovery_without_token": refused(403, "token_invalid"),
-    "relay/root": Expected(403, r'cannot get path \\"/\\"'),
-    "relay/access_review": Expected(201, '"allowed":true'),
-    "relay/exec": refused(501, "unsupported"),
-    "relay/client_impersonation": refused(400, "client_impersonation"),
-    "relay/dot_segments": refused(400, "unsupported"),
-}
-
 # What `sam local invoke` can show without a deployed stack.
 WITHOUT_AWS = (
     "token_exchange/token_malformed",
@@ -102,16 +45,6 @@ WITHOUT_AWS = (
     "relay/pods_without_token",
     "relay/api_discovery_without_token",
 )
-
-
-def cases() -> set[str]:
-    return {str(file.relative_to(EVENTS).with_suffix("")) for file in EVENTS.glob("*/*.json")}
-
-
-def event_of(case: str) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads((EVENTS / f"{case}.json").read_text())
-    return event
-
 
 PROXY_CASES = sorted(case for case in cases() if "httpMethod" in event_of(case))
 
@@ -215,12 +148,7 @@ def test_event_gives_what_its_case_says(
 
     answer = emulator.invoke(event)
 
-    if expected.status is None:
-        text = json.dumps(answer)
-    else:
-        text = answer["body"]
-        assert answer["statusCode"] == expected.status, text
-    assert re.search(expected.says, text), text
+    assert_gives(case, answer)
 
     def is_logged() -> bool:
         return expected.logs in emulator.child.log.read_bytes()[logged:].decode(errors="replace")
@@ -243,8 +171,7 @@ def test_event_gives_the_same_where_aws_can_not_be_reached(
     finally:
         emulator.stop()
 
-    assert answer["statusCode"] == EXPECTED[case].status
-    assert re.search(EXPECTED[case].says, answer["body"])
+    assert_gives(case, answer)
 
 
 @pytest.mark.stack
