@@ -87,6 +87,18 @@ class JobShell:
         )
         return Result(done.returncode, done.stdout, time.monotonic() - began)
 
+    def begin(self, command: str) -> subprocess.Popen[str]:
+        """Start one line of the job's script, as `run` does, and leave it running."""
+        return subprocess.Popen(
+            ["sh", "-c", f"exec {command}"],
+            env=self._environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def fetch(self) -> Result:
         """Fetch the kubeconfig as a pipeline would; the answer's text where it was refused."""
         result = self.run(FETCH)

@@ -33,7 +33,10 @@ settings.load_profile("gate")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole stack, started with the first test that asks for it."""
     folder = tmp_path_factory.mktemp("stack")
-    with Stack.start(folder, progress=TerminalProgress(sys.stderr)) as running:
+    progress = TerminalProgress(sys.stderr)
+    # So often that every watch of a test gets some white space.
+    parameters = {"StreamKeepaliveSeconds": "2"}
+    with Stack.start(folder, progress=progress, parameters=parameters) as running:
         yield running
 
 

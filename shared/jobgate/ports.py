@@ -186,8 +186,11 @@ class ClusterSecrets(Protocol):
 
     def fetch(self, credential: Credential) -> ClusterSecret: ...
 
-    def forget(self, credential: Credential) -> None:
-        """The cluster refused it: read it anew at the next request."""
+    def renewed(self, credential: Credential, *, refused: ClusterSecret) -> ClusterSecret | None:
+        """Read it anew, since a cluster refused it; None where there is no other yet.
+
+        Not more often than every few seconds, so that no caller can make us ask on and on.
+        """
         ...
 
 
@@ -201,7 +204,7 @@ class UpstreamResponse(Protocol):
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes, never decoded.
 
-        The first item never waits, and no wait is longer than about a second: an empty item means
+        The first item never waits, and no wait is longer than half a second: an empty item means
         that nothing has come yet. Raises Unavailable where the body breaks off.
         """
         ...

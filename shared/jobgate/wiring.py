@@ -72,6 +72,8 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
     from jobgate.adapters.log import write_line
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.adapters.signed_aws import SignedAWS
+    from jobgate.usecases.admission import Admission
+    from jobgate.usecases.forwarding import Forwarding
     from jobgate.usecases.relay import Relay
     from jobgate.usecases.relay_facts import RelayFactsCache
 
@@ -79,7 +81,7 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
     table = environment["JOBGATE_TABLE"]
     call = SignedAWS(environment, clock=_clock)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
-    use_case = Relay(
+    admission = Admission(
         deployment=deployment,
         verifier=PublishedKeysVerifier(deployment, bounds=bounds, clock=_clock),
         facts=RelayFactsCache(
@@ -88,13 +90,17 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
             bounds=bounds,
             clock=_clock,
         ),
-        secrets=SecretsManagerClusterSecrets(call, clock=_clock),
-        clusters=DirectClusterGateway(clock=_clock),
-        recorder=write_line,
         settings=settings,
         bounds=bounds,
         clock=_clock,
     )
+    forwarding = Forwarding(
+        secrets=SecretsManagerClusterSecrets(call, clock=_clock),
+        clusters=DirectClusterGateway(clock=_clock),
+        settings=settings,
+        clock=_clock,
+    )
+    use_case = Relay(admission=admission, forwarding=forwarding, recorder=write_line, clock=_clock)
     return RelayEndpoint(use_case, log=write_line)
 
 

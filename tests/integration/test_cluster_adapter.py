@@ -66,6 +66,7 @@ class Caller:
             headers=headers,
             body=body,
             long_running=options.get("long_running", False),
+            proxied=False,
         )
         return self.gateway.send(
             options.get("cluster") or self.cluster(upstream),
@@ -458,7 +459,9 @@ def test_only_https_is_spoken(caller: Caller, server: str) -> None:
     with pytest.raises(Unavailable):
         caller.gateway.send(
             a_cluster(server=server, ca=caller.ca),
-            UpstreamRequest(method="GET", target="/", headers=(), body=b"", long_running=False),
+            UpstreamRequest(
+                method="GET", target="/", headers=(), body=b"", long_running=False, proxied=False
+            ),
             certificate=None,
             deadline=NOW + 30,
         )
@@ -513,7 +516,9 @@ def _client_certificate(authority: CertificateAuthority, folder: Path) -> Client
 
 def test_nobody_there_is_unreachable(caller: Caller, authority: CertificateAuthority) -> None:
     server = f"https://127.0.0.1:{free_port()}"
-    request = UpstreamRequest(method="GET", target="/", headers=(), body=b"", long_running=False)
+    request = UpstreamRequest(
+        method="GET", target="/", headers=(), body=b"", long_running=False, proxied=False
+    )
     with pytest.raises(Unavailable, match="ConnectionRefusedError"):
         caller.gateway.send(
             a_cluster(server=server, ca=caller.ca), request, certificate=None, deadline=NOW + 30

@@ -37,11 +37,13 @@ from jobgate.ports import (
     RelayStore,
     UpstreamResponse,
 )
+from jobgate.usecases.admission import Admission
+from jobgate.usecases.forwarding import Forwarding
 from jobgate.usecases.relay import Relay
 from jobgate.usecases.relay_facts import RelayFactsCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jobgate.core.agent import AccessAs
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
@@ -166,17 +168,21 @@ class Clock:
 
 
 class Tokens(AccessTokenVerifier):
-    """`good` and whatever else `known` holds."""
+    """`good` and whatever else `known` holds, each until it ends by `clock`, which may be set."""
 
     def __init__(self) -> None:
         self.known = {"good": a_token()}
+        self.clock: Callable[[], float] = lambda: NOW
 
     def verify(self, access_token: str) -> AccessToken:
         if access_token == "expired":
             raise InvalidToken("expired", expired=True)
         if access_token not in self.known:
             raise InvalidToken("unknown")
-        return self.known[access_token]
+        token = self.known[access_token]
+        if token.expires_at + Bounds().leeway <= self.clock():
+            raise InvalidToken("expired", expired=True)
+        return token
 
 
 def a_token(**changes: Any) -> AccessToken:
@@ -224,15 +230,16 @@ class Secrets(ClusterSecrets):
             RELAY_SECRET: BearerToken("relay-token"),
             AGENT_SECRET: BearerToken("agent-token"),
         }
-        self.forgotten: list[Credential] = []
+        self.newer: dict[Credential, ClusterSecret] = {}
 
     def fetch(self, credential: Credential) -> ClusterSecret:
         if credential not in self.values:
             raise Unavailable("no such secret")
         return self.values[credential]
 
-    def forget(self, credential: Credential) -> None:
-        self.forgotten.append(credential)
+    def renewed(self, credential: Credential, *, refused: ClusterSecret) -> ClusterSecret | None:
+        newer = self.newer.get(credential)
+        return None if newer == refused else newer
 
 
 class Answer(UpstreamResponse):
@@ -305,15 +312,23 @@ class RelayParts:
     )
 
     def relay(self) -> Relay:
+        self.tokens.clock = self.clock
         return Relay(
-            deployment=lambda: self.deployment,
-            verifier=self.tokens,
-            facts=RelayFactsCache(self.store, self.store, bounds=self.bounds, clock=self.clock),
-            secrets=self.secrets,
-            clusters=self.clusters,
+            admission=Admission(
+                deployment=lambda: self.deployment,
+                verifier=self.tokens,
+                facts=RelayFactsCache(self.store, self.store, bounds=self.bounds, clock=self.clock),
+                settings=self.settings,
+                bounds=self.bounds,
+                clock=self.clock,
+            ),
+            forwarding=Forwarding(
+                secrets=self.secrets,
+                clusters=self.clusters,
+                settings=self.settings,
+                clock=self.clock,
+            ),
             recorder=self.lines.append,
-            settings=self.settings,
-            bounds=self.bounds,
             clock=self.clock,
         )
 

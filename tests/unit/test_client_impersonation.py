@@ -194,6 +194,7 @@ def test_headers_that_were_not_read_into_an_identity_are_never_dropped_silently(
         cluster=ALLOWED,
         bearer="agent-token",
         decision_id="d-1",
+        seconds=600,
     )
 
     assert built == Refusal(reason=Reason.CLIENT_IMPERSONATION)

@@ -60,10 +60,28 @@ def test_a_secret_is_kept_for_minutes_and_then_read_anew(aws: SecretsManager) ->
 def test_a_rotated_secret_is_seen_at_once_after_the_cluster_refused_the_old_one(
     aws: SecretsManager,
 ) -> None:
-    aws.secrets.fetch(TOKEN)
+    old = aws.secrets.fetch(TOKEN)
     aws.values["arn:1"] = '{"token": "new"}'
-    aws.secrets.forget(TOKEN)
+    assert aws.secrets.renewed(TOKEN, refused=old) == BearerToken("new")
     assert aws.secrets.fetch(TOKEN) == BearerToken("new")
+    # Whoever had the old one still is told of the new one, without another call.
+    assert aws.secrets.renewed(TOKEN, refused=old) == BearerToken("new")
+    assert len(aws.calls) == 2
+
+
+def test_a_caller_can_not_make_us_ask_on_and_on(aws: SecretsManager) -> None:
+    old = aws.secrets.fetch(TOKEN)
+    for after, calls in ((0, 2), (4.9, 2), (5, 3), (6, 3)):
+        aws.clock.now = NOW + after
+        assert aws.secrets.renewed(TOKEN, refused=old) is None
+        assert len(aws.calls) == calls
+
+
+def test_nothing_newer_can_be_had_while_nobody_answers(aws: SecretsManager) -> None:
+    old = aws.secrets.fetch(TOKEN)
+    aws.values["arn:1"] = Unavailable("down")
+    with pytest.raises(Unavailable):
+        aws.secrets.renewed(TOKEN, refused=old)
 
 
 def test_while_nobody_answers_the_last_secret_serves(aws: SecretsManager) -> None:

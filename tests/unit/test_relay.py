@@ -25,6 +25,7 @@ from tests.support.relay_parts import (
     NOW,
     RELAY_SECRET,
     Answer,
+    Clusters,
     RelayParts,
     a_cluster,
     a_job,
@@ -35,7 +36,7 @@ from tests.support.relay_parts import (
 )
 
 if TYPE_CHECKING:
-    from jobgate.ports import Response
+    from jobgate.ports import Response, UpstreamResponse
 
 
 @pytest.fixture
@@ -196,10 +197,64 @@ def test_the_api_servers_own_refusal_is_passed_on_untouched(parts: RelayParts) -
     assert list(response.headers) == [("Audit-Id", "7")]
 
 
-def test_a_credential_that_the_cluster_refuses_is_read_anew_next_time(parts: RelayParts) -> None:
-    parts.clusters.answer = Answer(401, (), [b""])
-    assert _ask(parts).status == 401
-    assert parts.secrets.forgotten == [RELAY_SECRET]
+class _Refusing(Clusters):
+    """Refuses every token but one."""
+
+    def __init__(self, good: str) -> None:
+        super().__init__()
+        self.good = good
+
+    def send(self, *args: Any, **options: Any) -> UpstreamResponse:
+        answer = super().send(*args, **options)
+        given = dict(self.sent[-1].headers).get("Authorization")
+        return answer if given == f"Bearer {self.good}" else Answer(401, (), [b"{}"])
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_renewed_credential_fails_no_request(parts: RelayParts, method: str) -> None:
+    """The API server refuses before it does anything, so that the same may be sent again."""
+    parts.clusters = _Refusing("new-token")
+    parts.secrets.newer = {RELAY_SECRET: BearerToken("new-token")}
+    response = _ask(parts, a_request(method=method))
+    assert (response.status, b"".join(response.body)) == (200, b"{}")
+    first, second = parts.clusters.sent
+    assert ("Authorization", "Bearer relay-token") in first.headers
+    assert ("Authorization", "Bearer new-token") in second.headers
+    assert [h for h in first.headers if h[0] != "Authorization"] == [
+        h for h in second.headers if h[0] != "Authorization"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("newer", "tries"),
+    [
+        ({}, 1),
+        ({RELAY_SECRET: BearerToken("relay-token")}, 1),
+        ({RELAY_SECRET: BearerToken("x")}, 2),
+    ],
+)
+def test_a_credential_that_stays_refused_is_our_fault_and_not_the_jobs(
+    parts: RelayParts, newer: dict[Any, Any], tries: int
+) -> None:
+    """401 would tell kubectl to fetch a new token, which wouldn't help."""
+    parts.clusters = _Refusing("another")
+    parts.secrets.newer = newer
+    response = _ask(parts)
+    status = json.loads(b"".join(response.body))
+    assert (response.status, status["code"]) == (502, 502)
+    assert "The cluster refuses the credential" in status["message"]
+    assert _record(parts)["reason"] == "upstream_unreachable"
+    assert len(parts.clusters.sent) == tries
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/api/v1/namespaces/x/services/s/proxy/", "/api/v1/proxy/nodes/n/"]
+)
+def test_a_backends_401_is_its_own_and_is_sent_once(parts: RelayParts, prefix: str) -> None:
+    parts.clusters = _Refusing("another")
+    parts.secrets.newer = {RELAY_SECRET: BearerToken("x")}
+    assert _ask(parts, a_request(prefix, method="POST")).status == 401
+    assert len(parts.clusters.sent) == 1
 
 
 # --- Refused, and nothing sent ---

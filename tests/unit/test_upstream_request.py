@@ -57,6 +57,7 @@ def _built(
         cluster=a_cluster(server=server),
         bearer=bearer,
         decision_id="d-1",
+        seconds=600,
     )
 
 
@@ -383,7 +384,10 @@ def test_the_agents_id_is_plain_digits(path: str, expected: tuple[int | None, st
         ((("labelSelector", "a in (b,c),d!=e"),), "labelSelector=a%20in%20%28b%2Cc%29%2Cd%21%3De"),
         ((("p", "1"), ("p", "2")), "p=1&p=2"),
         ((("continue", "a+b/c=="),), "continue=a%2Bb%2Fc%3D%3D"),
-        ((("watch", ""),), "watch="),
+        ((("watch", "true"), ("timeoutSeconds", "601")), "watch=true&timeoutSeconds=600"),
+        ((("timeoutSeconds", "0"), ("watch", "1")), "timeoutSeconds=600&watch=1"),
+        ((("watch", ""),), "watch=&timeoutSeconds=600"),
+        ((("watch", "false"), ("timeoutSeconds", "601")), "watch=false&timeoutSeconds=601"),
         ((("x", "a&Impersonate-User=b\r\n"),), "x=a%26Impersonate-User%3Db%0D%0A"),
         ((("x", "100%"),), "x=100%25"),
         ((("x", "\u03bb"),), "x=%CE%BB"),

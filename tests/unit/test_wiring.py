@@ -38,7 +38,7 @@ def test_the_exchange_decides_by_the_deployments_settings() -> None:
 def test_the_relay_decides_by_the_deployments_settings() -> None:
     relay: Relay = wiring.relay(ENVIRONMENT)._relay
 
-    assert relay.settings == GIVEN
+    assert (relay.admission.settings, relay.forwarding.settings) == (GIVEN, GIVEN)
 
 
 @pytest.mark.parametrize("status", ["true", "false"])

@@ -34,7 +34,7 @@ _SEND_SECONDS = 30.0
 # The API server ends ordinary requests itself after 60 s (--request-timeout).
 _HEAD_SECONDS = 70.0
 _IDLE_SECONDS = 70.0
-_TICK_SECONDS = 1.0
+_TICK_SECONDS = 0.5
 # What is left for telling the caller that the time is over.
 _MARGIN_SECONDS = 2.0
 _CONNECTIONS_MAX = 16

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobgate.ports import Clock
 
 _FRESH_SECONDS = 300.0
+_RENEWED_SECONDS = 5.0
 _KEPT_MAX = 64
 
 
@@ -31,6 +32,7 @@ class SecretsManagerClusterSecrets(ClusterSecrets):
         self._call = call
         self._clock = clock
         self._read: OrderedDict[Credential, tuple[float, ClusterSecret]] = OrderedDict()
+        self._renewed: OrderedDict[Credential, float] = OrderedDict()
 
     def fetch(self, credential: Credential) -> ClusterSecret:
         now = self._clock()
@@ -38,19 +40,33 @@ class SecretsManagerClusterSecrets(ClusterSecrets):
         if known is not None and 0 <= now - known[0] < _FRESH_SECONDS:
             return known[1]
         try:
-            secret = self._secret(credential)
+            return self._read_anew(credential)
         except Unavailable:
             if known is None:
                 raise
             return known[1]
-        self._read[credential] = now, secret
+
+    def renewed(self, credential: Credential, *, refused: ClusterSecret) -> ClusterSecret | None:
+        now, known = self._clock(), self._read.get(credential)
+        if known is not None and known[1] != refused:
+            # Somebody was refused before us, and it was read since.
+            return known[1]
+        asked_at = self._renewed.get(credential)
+        if asked_at is not None and 0 <= now - asked_at < _RENEWED_SECONDS:
+            return None
+        self._renewed[credential] = now
+        if len(self._renewed) > _KEPT_MAX:
+            self._renewed.popitem(last=False)
+        secret = self._read_anew(credential)
+        return None if secret == refused else secret
+
+    def _read_anew(self, credential: Credential) -> ClusterSecret:
+        secret = self._secret(credential)
+        self._read[credential] = self._clock(), secret
         self._read.move_to_end(credential)
         if len(self._read) > _KEPT_MAX:
             self._read.popitem(last=False)
         return secret
-
-    def forget(self, credential: Credential) -> None:
-        self._read.pop(credential, None)
 
     def _secret(self, credential: Credential) -> ClusterSecret:
         try:

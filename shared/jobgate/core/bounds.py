@@ -30,6 +30,7 @@ class Bounds:
     config_doubt: float = 86_400  # last good configuration while GitLab's answers are in doubt
     leeway: float = 30  # clock skew, everywhere
     job_kept: float = 35 * 86_400  # job states are kept; an older ID token is refused
+    stream_keepalive: float = 60  # a silent JSON watch gets a byte; fronts cut after 300 s
     lazy_budget: float = 3  # all calls to GitLab that one request may wait for
 
     @classmethod

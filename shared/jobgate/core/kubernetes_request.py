@@ -57,6 +57,11 @@ class KubernetesRequest:
         return self.verb in _LONG_VERBS or self.subresource in _LONG_SUBRESOURCES
 
     @property
+    def is_proxied(self) -> bool:
+        """The API server passes it on to a pod, service or node, whose answer it is."""
+        return "proxy" in (self.verb, self.subresource)
+
+    @property
     def needs_upgrade(self) -> bool:
         """It's of no use without an upgraded connection: exec, attach, port-forward, and so cp."""
         return self.subresource in _UPGRADED_SUBRESOURCES

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jobgate.core.authorization import Grant, Rule
     from jobgate.core.impersonation import Identity
     from jobgate.core.job import JobIdentity
+    from jobgate.core.kubernetes_request import KubernetesRequest
 
 VERSION = 1
 
@@ -66,6 +67,25 @@ def of_agent(agent: AgentSnapshot) -> dict[str, Any]:
         "config_project_id": agent.config_project.project_id,
         "config_commit": agent.commit,
     }
+
+
+def of_request(asked: KubernetesRequest) -> dict[str, Any]:
+    """A request record's values about what was asked for, as the API server reads it."""
+    if not asked.is_resource:
+        return {"verb": asked.verb}
+    return {
+        "verb": asked.verb,
+        "group": asked.group,
+        "resource": asked.resource,
+        "subresource": asked.subresource or None,
+        "namespace": asked.namespace or None,
+        "name": asked.name or None,
+    }
+
+
+def milliseconds(seconds: float) -> float:
+    """A time span as records state it; a clock that was set back makes none negative."""
+    return round(max(seconds, 0) * 1000, 1)
 
 
 def of_rule(rule: Rule) -> dict[str, Any]:

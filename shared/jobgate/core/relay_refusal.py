@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobgate.core import kubernetes_status
+from jobgate.core import kubernetes_status, watch
 from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.reasons import Explanation, Reason
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DECISION_HEADER = "Jobgate-Decision"
 """On every answer of the relay's own, and on no answer of the API server's: the decision's id."""
 
+_FORBIDDEN = 403
 _DISCOVERY = frozenset({"api", "apis", "version", "openapi"})
 _UNFAITHFUL = Explanation(
     "The request can't be carried unchanged.",
@@ -31,6 +32,13 @@ _UNFAITHFUL = Explanation(
 _TOKEN = Explanation(
     "The access token isn't good.", "Fetch a kubeconfig in this job, and use it as it is."
 )
+_CHANGED = Explanation(
+    "What the agent's configuration allows this job has changed since the request began.",
+    "Run the command again.",
+)
+_CREDENTIAL = Explanation(
+    "The cluster refuses the credential that Jobgate has for it.", "Tell the operators of Jobgate."
+)
 _METHOD = Explanation(
     "This HTTP method can't be carried.", "Use GET, HEAD, POST, PUT, PATCH or DELETE."
 )
@@ -38,14 +46,20 @@ _METHOD = Explanation(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a request isn't carried. `code` and `explanation` replace the reason's own."""
+    """Why a request isn't carried. `code` and `explanation` replace the reason's own.
+
+    `cause` is for the record alone.
+    """
 
     reason: Reason
     rule: Rule | None = None
     code: int | None = None
     explanation: Explanation | None = None
+    cause: str | None = None
 
 
+CREDENTIAL_REFUSED = Refusal(reason=Reason.UPSTREAM_UNREACHABLE, explanation=_CREDENTIAL)
+CHANGED = Refusal(reason=Reason.NOT_LISTED, explanation=_CHANGED)
 TOKEN_INVALID = Refusal(reason=Reason.TOKEN_INVALID, explanation=_TOKEN)
 UNFAITHFUL = Refusal(reason=Reason.UNSUPPORTED, code=400, explanation=_UNFAITHFUL)
 UNSUPPORTED_METHOD = Refusal(reason=Reason.UNSUPPORTED, explanation=_METHOD)
@@ -69,6 +83,21 @@ def refusal_answer(refusal: Refusal, *, path: str, decision_id: str) -> OwnAnswe
         explanation=refusal.explanation,
     )
     return _answer(status, path=path, decision_id=decision_id)
+
+
+def ending_event(refusal: Refusal, *, decision_id: str) -> bytes:
+    """What ends a JSON watch whose right has ended.
+
+    Always 403: on 410 a client would begin anew with a list.
+    """
+    return watch.error_event(
+        kubernetes_status.status(
+            refusal.reason,
+            decision_id=decision_id,
+            code=_FORBIDDEN,
+            explanation=refusal.explanation,
+        )
+    )
 
 
 def failure_answer(*, path: str, decision_id: str) -> OwnAnswer:

@@ -15,7 +15,8 @@ so that we, the API server and whatever stands between read the same thing:
 
 Query: API Gateway's REST API gives it decoded, in a list for each key. It's percent-encoded anew;
 the order between different keys isn't kept and carries no meaning for the API server. A key that is
-empty, or text that the front couldn't decode (U+FFFD, a lone surrogate), is refused.
+empty, or text that the front couldn't decode (U+FFFD, a lone surrogate), is refused. A watch gets
+an end of its own (`core/watch.py`); nothing else is changed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from jobgate.core.impersonation import fault_of_static_identity, impersonation_h
 from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import UNFAITHFUL, UNSUPPORTED_METHOD, Refusal
+from jobgate.core.watch import limited_watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,7 +119,7 @@ class UpstreamRequest:
     """The request to the API server: all that is sent, in this order.
 
     `target` is path and query, percent-encoded. `long_running` means that the answer may take as
-    long as it likes.
+    long as it likes, `proxied` that it isn't the API server's own.
     """
 
     method: str
@@ -125,6 +127,7 @@ class UpstreamRequest:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
     long_running: bool
+    proxied: bool
 
 
 def agent_route(path: str) -> tuple[int | None, str]:
@@ -146,10 +149,12 @@ def upstream_request(  # noqa: PLR0913  each of them makes a part of the request
     cluster: ClusterConnection,
     bearer: str | None,
     decision_id: str,
+    seconds: float,
     allowed_identities: frozenset[str] = frozenset(),
 ) -> UpstreamRequest | Refusal:
     """Build the request to the cluster, as `identity` or, where that is None, as the agent.
 
+    `seconds` is how long a watch may last at most.
     `bearer` is the token of the credential that `grant` calls for, None with a client certificate.
     In agent mode `identity` is the one that the client asked for (`client_identity`), which the
     cluster's connection must allow. An identity that a file or a client chose has no reserved name
@@ -170,10 +175,10 @@ def upstream_request(  # noqa: PLR0913  each of them makes a part of the request
         return Refusal(reason=Reason.RESERVED_IDENTITY, rule=grant.rule)
     _, path = agent_route(incoming.path)
     server = urlsplit(cluster.server)
-    query = "&".join(
-        f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in incoming.query
-    )
     parsed = kubernetes_request(incoming.method, path, incoming.query)
+    query = _encoded(
+        limited_watch(incoming.query, seconds=seconds) if parsed.verb == "watch" else incoming.query
+    )
     return UpstreamRequest(
         method=incoming.method,
         target=f"{server.path}{path}?{query}" if query else f"{server.path}{path}",
@@ -188,6 +193,7 @@ def upstream_request(  # noqa: PLR0913  each of them makes a part of the request
         ),
         body=incoming.body,
         long_running=parsed.is_long_running,
+        proxied=parsed.is_proxied,
     )
 
 
@@ -213,6 +219,10 @@ def downstream_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, s
         for name, value in headers
         if name.lower() in _CARRIED_BACK and not _CONTROL.search(value)
     )
+
+
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in query)
 
 
 def _is_faithful(incoming: IncomingRequest, path: str) -> bool:

@@ -1,0 +1,190 @@
+"""Open streams on real parts: kubectl's watches and followed logs, and how each of them ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import pytest
+from jobgate.adapters import items
+from jobgate.core.liveness import Stop, StopKind
+
+from local.installation import AGENTS, ALIAS, PRODUCTION_FILE, WEB, production_config
+from local.job import FETCH, JobShell
+from local.repository import push
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+    from local.installation import Installation
+    from local.stack import Stack
+
+pytestmark = pytest.mark.stack
+
+_PATIENCE_SECONDS = 40.0
+
+
+@dataclass
+class Running:
+    """A command of a job's script while it runs, and what it has printed so far."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    _grown: threading.Condition = field(default_factory=threading.Condition)
+    _reader: threading.Thread | None = None
+
+    @classmethod
+    def start(cls, shell: JobShell, command: str) -> Self:
+        running = cls(shell.begin(command))
+        running._reader = threading.Thread(target=running._read)
+        running._reader.start()
+        return running
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._grown:
+                self.lines.append(line)
+                self._grown.notify_all()
+
+    def until(self, text: str) -> None:
+        """Wait until it has printed `text`."""
+        with self._grown:
+            found = self._grown.wait_for(lambda: text in self.output, timeout=_PATIENCE_SECONDS)
+        assert found, self.output
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def end(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        try:
+            return self.process.wait(_PATIENCE_SECONDS)
+        finally:
+            self.process.kill()
+            assert self._reader is not None
+            self._reader.join()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def pod(stack: Stack, installation: Installation) -> str:
+    """A pod that writes a line a second."""
+    where = f"--namespace={installation.namespace}"
+    stack.admin.must("run", "talker", "--image=talker", where)
+    stack.admin.must("wait", "--for=condition=ready", "pod/talker", "--timeout=30s", where)
+    return "talker"
+
+
+@pytest.fixture
+def shell(stack: Stack, installation: Installation) -> Iterator[JobShell]:
+    shell = JobShell.start(stack, WEB)
+    fetched = shell.fetch()
+    assert fetched.code == 0, fetched.output
+    shell.run(f"kubectl config set-context --current --namespace={installation.namespace}")
+    yield shell
+    stack.gitlab.control.finish_job(shell.job)
+
+
+def _end_of_job(stack: Stack, shell: JobShell) -> None:
+    stack.gitlab.control.finish_job(shell.job)
+
+
+def _removed_entry(stack: Stack, _shell: JobShell) -> None:
+    push(stack, AGENTS, {PRODUCTION_FILE: "ci_access: {}\n"}, "Allow nobody")
+
+
+def _operators_stop(stack: Stack, shell: JobShell) -> None:
+    value = str(shell.job.id)
+    _put_stops(stack, Stop(kind=StopKind.JOB, value=value, until=None, by="ops", why="drill"))
+
+
+def _put_stops(stack: Stack, *stops: Stop) -> None:
+    boto3.client("dynamodb", **stack.aws.client_options).put_item(
+        TableName=stack.aws.outputs["TableName"], Item=items.stops_item(ALIAS, stops)
+    )
+
+
+@pytest.fixture
+def restored(stack: Stack, shell: JobShell) -> Iterator[None]:
+    """Gives back what the tests take away."""
+    yield
+    _put_stops(stack)
+    # Something new in any case, since git commits no nothing.
+    config = f"# after job {shell.job.id}\n{production_config()}"
+    push(stack, AGENTS, {PRODUCTION_FILE: config}, "Allow the shop again")
+    again = JobShell.start(stack, WEB)
+    again.until(f"rm -f $KUBECONFIG; {FETCH}", lambda result: result.code == 0)
+
+
+@pytest.mark.parametrize(
+    ("take_away", "reason"),
+    [
+        (_end_of_job, "job_finished"),
+        (_removed_entry, "not_listed"),
+        (_operators_stop, "stopped"),
+    ],
+)
+@pytest.mark.usefixtures("restored")
+def test_open_streams_end_with_the_right_to_them(
+    stack: Stack,
+    shell: JobShell,
+    pod: str,
+    take_away: Callable[[Stack, JobShell], None],
+    reason: str,
+) -> None:
+    log = stack.gateway.logs
+    logs = Running.start(shell, f"kubectl logs -f {pod}")
+    watch = Running.start(shell, "kubectl get pods --watch")
+    objects = Running.start(shell, "kubectl get pods --watch --output=json")
+    logs.until("running for 1 s")
+    watch.until(pod)
+    objects.until(pod)
+
+    take_away(stack, shell)
+    codes = logs.end(), watch.end(), objects.end()
+
+    # kubectl's watches end with 0 whatever ends them; a log that breaks off is an error.
+    assert codes[0] == 1, logs.output
+    assert "unexpected EOF" in logs.output
+    assert f"reason {reason}, decision " in watch.output, watch.output
+    assert f"reason {reason}, decision " in objects.output, objects.output
+    ended = [record for record in _records(log) if record.get("job_id") == shell.job.id]
+    revoked = [r for r in ended if r["ended"] == "revoked"]
+    assert [(r["status"], r["reason"], r["outcome"]) for r in revoked] == [
+        (200, reason, "allowed")
+    ] * 3
+    assert sorted((r["verb"], r.get("subresource")) for r in revoked) == [
+        ("get", "log"),
+        ("watch", None),
+        ("watch", None),
+    ]
+
+
+def _records(logs: Any) -> Iterator[dict[str, Any]]:
+    for file in logs.glob("*Relay*"):
+        for line in file.read_text().splitlines():
+            if line.startswith('{"v":1,"type":"request"'):
+                yield json.loads(line)
+
+
+def test_kubectl_takes_no_notice_of_the_white_space_in_a_silent_watch(shell: JobShell) -> None:
+    """The deployment of the tests sends some every two seconds."""
+    name = f"late-{shell.job.id}"
+    watch = Running.start(shell, "kubectl get configmaps --watch --output=name")
+    watch.until("configmap/")
+    before = watch.output
+
+    shell.run("sleep 5")
+    shell.run(f"kubectl create configmap {name}")
+    watch.until(f"configmap/{name}")
+    watch.process.terminate()
+    watch.end()
+
+    assert watch.output == f"{before}configmap/{name}\n"
