@@ -15,6 +15,7 @@ _LONGEST_STREAM_SECONDS = 900.0
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})
 _ANY_METHOD = "x-amazon-apigateway-any-method"
 _INTEGRATION = "x-amazon-apigateway-integration"
+_HEADER_VALUE = re.compile(r"'(.*)'|(context\.requestId)")
 _FUNCTION_IN_URI = re.compile(
     r"/functions/\$\{(?P<id>[A-Za-z0-9]+)(\.Arn)?\}/(response-streaming-)?invocations"
 )
@@ -39,7 +40,8 @@ class Route:
 class GatewayResponse:
     """How API Gateway words one kind of answer of its own (`AWS::ApiGateway::GatewayResponse`).
 
-    `headers` are literal values; `templates` is keyed by content type and may hold `$context.…`.
+    `headers` are literal values or `$context.…`; `templates` is keyed by content type and may hold
+    `$context.…`.
     """
 
     status: int | None = None
@@ -138,10 +140,11 @@ def _gateway_response(
     headers = {}
     for place, value in parameters.items():
         name = place.removeprefix("gatewayresponse.header.")
-        literal = isinstance(value, str) and len(value) >= 2 and value[0] == value[-1] == "'"
-        if name == place or not literal:
-            raise UnsupportedTemplateError(f"Gateway response: {place} isn't a literal header.")
-        headers[name] = value[1:-1]
+        found = _HEADER_VALUE.fullmatch(value) if isinstance(value, str) else None
+        if name == place or found is None:
+            raise UnsupportedTemplateError(f"Gateway response: {place}: {value}.")
+        literal, variable = found.groups()
+        headers[name] = f"${variable}" if literal is None else literal
     return GatewayResponse(None if status is None else int(status), headers, dict(templates))
 
 

@@ -50,7 +50,9 @@ def refusal(api: API, kind: str, identifiers: Identifiers) -> Answer:
     headers = [("x-amzn-ErrorType", known.error_type)]
     content_type, body = "application/json", json.dumps({"message": known.message})
     if given:
-        headers.extend(given.headers.items())
+        headers.extend(
+            (name, _fill(value, kind, known, identifiers)) for name, value in given.headers.items()
+        )
         if given.templates:
             content_type, template = next(iter(given.templates.items()))
             body = _fill(template, kind, known, identifiers)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import cfnlint.api
 import pytest
+from jobgate.core import kubernetes_status
 from jobgate.core.bounds import Bounds
+from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
 
 from local.sam_template import translate
@@ -41,6 +43,18 @@ ROUTES = {
     ("post", "/webhooks/gitlab/{alias}", "GitlabWebhookFunction"),
     ("x-amazon-apigateway-any-method", "/agents/{agent_id}", "RelayFunction"),
     ("x-amazon-apigateway-any-method", "/agents/{agent_id}/{proxy+}", "RelayFunction"),
+}
+
+# Status and Kubernetes' reason of each answer of API Gateway's own that the template words.
+GATEWAY_RESPONSES = {
+    "MISSING_AUTHENTICATION_TOKEN": (404, "NotFound"),
+    "REQUEST_TOO_LARGE": (413, "RequestEntityTooLarge"),
+    "THROTTLED": (429, "TooManyRequests"),
+    "QUOTA_EXCEEDED": (429, "TooManyRequests"),
+    "INTEGRATION_TIMEOUT": (504, "Timeout"),
+    "INTEGRATION_FAILURE": (502, "BadGateway"),
+    "DEFAULT_4XX": (None, "BadRequest"),
+    "DEFAULT_5XX": (None, "InternalError"),
 }
 
 VARIABLES = {
@@ -197,6 +211,49 @@ def test_api_is_regional_and_takes_every_body_as_bytes(resources: dict[str, Any]
 
     assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
     assert api["Body"]["x-amazon-apigateway-binary-media-types"] == ["*/*"]
+
+
+def test_the_gateways_own_answers_are_what_kubectl_prints(resources: dict[str, Any]) -> None:
+    (api,) = (r for r in resources.values() if r["Type"] == "AWS::ApiGateway::RestApi")
+    responses = api["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    assert set(responses) == set(GATEWAY_RESPONSES)
+    for kind, (code, reason) in GATEWAY_RESPONSES.items():
+        response = responses[kind]
+        # A header that asks for a repetition makes kubectl repeat for the better part of a minute.
+        assert response["responseParameters"] == {
+            "gatewayresponse.header.Jobgate-Decision": "context.requestId",
+            "gatewayresponse.header.Cache-Control": "'no-store'",
+        }
+        (text,) = response["responseTemplates"].values()
+        status = json.loads(text)
+        message = status.pop("message")
+        assert re.fullmatch(r"Jobgate: .+ \(.*decision \$context\.requestId\)", message)
+        assert status == {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "reason": reason,
+            **({} if code is None else {"code": code}),
+        }
+        assert response.get("statusCode") == (None if code is None else str(code))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("REQUEST_TOO_LARGE", Reason.TOO_LARGE),
+        ("THROTTLED", Reason.THROTTLED),
+        ("QUOTA_EXCEEDED", Reason.THROTTLED),
+    ],
+)
+def test_the_gateway_and_the_relay_use_the_same_words(
+    resources: dict[str, Any], kind: str, reason: Reason
+) -> None:
+    (api,) = (r for r in resources.values() if r["Type"] == "AWS::ApiGateway::RestApi")
+    response = api["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"][kind]
+    ours = kubernetes_status.status(reason, decision_id="$context.requestId")
+    assert json.loads(response["responseTemplates"]["application/json"]) == ours
 
 
 def test_functions_are_those_that_have_a_handler_and_a_build(resources: dict[str, Any]) -> None:

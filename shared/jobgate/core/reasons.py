@@ -121,7 +121,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     ),
     Reason.TOO_LARGE: Explanation(
         "The request is larger than the gateway carries.",
-        "Split the manifest into smaller ones.",
+        "Split the manifest into smaller ones, and use kubectl apply --server-side, which sends it "
+        "once.",
     ),
     Reason.THROTTLED: Explanation("There are too many requests at the moment.", _LATER),
     Reason.UPSTREAM_UNREACHABLE: Explanation("The cluster can't be reached.", _LATER),
