@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -112,6 +112,18 @@ class Stack:
             gateway = _gateway(folder / "gateway", authority, aws, port)
             stops.callback(gateway.stop)
             return cls(folder, authority, found, cluster, gitlab, aws, gateway, stops.pop_all())
+
+    def beside(self, folder: Path, stack_name: str, parameters: Mapping[str, str]) -> Stack:
+        """A second deployment with other parameters, on the same cluster, GitLab and AWS.
+
+        Its gateway and its files are its own, below the new `folder`; it has to be stopped first.
+        """
+        (folder / "operator").mkdir(parents=True, mode=0o700)
+        aws = self.aws.beside(stack_name, parameters)
+        gateway = _gateway(folder / "gateway", self.authority, aws, port=0)
+        stops = contextlib.ExitStack()
+        stops.callback(gateway.stop)
+        return replace(self, folder=folder, aws=aws, gateway=gateway, _exit=stops)
 
     @property
     def children(self) -> tuple[Child, ...]:

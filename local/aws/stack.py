@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -65,19 +65,21 @@ class AWS:
         except BaseException:
             built.release()
             raise
-        parameters = {
-            **parameters,
-            "PythonRuntime": target.runtime,
-            "Architecture": target.architecture,
-        }
-        aws = cls(stack_name, parameters, {}, folder, emulator, built)
+        aws = cls(stack_name, {}, {}, folder, emulator, built)
         try:
             say("Deploying the template with sam deploy.")
-            aws.deploy()
-            return cls(stack_name, parameters, aws.read_outputs(), folder, emulator, built)
+            return aws.beside(stack_name, parameters)
         except BaseException:
             aws.stop()
             raise
+
+    def beside(self, stack_name: str, parameters: Mapping[str, str]) -> AWS:
+        """Deploy another stack of the same build here; they end together."""
+        target = self._build.target
+        fitting = {"PythonRuntime": target.runtime, "Architecture": target.architecture}
+        aws = replace(self, stack_name=stack_name, parameters={**parameters, **fitting})
+        aws.deploy()
+        return replace(aws, outputs=aws.read_outputs())
 
     @property
     def endpoint_url(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
 import time
+import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +161,96 @@ def test_an_unprotected_ref_keeps_kubectl_out(stack: Stack, agents: Agents) -> N
     agents.turned(shell, "by-ref")
 
     assert _reason(shell) == "ref_not_protected"
+
+
+JOBS: dict[str, tuple[str, dict[str, Any]]] = {
+    "without environment": (APP, {}),
+    "unprotected": (APP, {"ref": "feature", "ref_protected": False}),
+    "production": (APP, {"environment": "production", "ref_protected": True}),
+    "a review app": (APP, {"environment": "review/Ä b-1", "source": "merge_request_event"}),
+    "staging": (APP, {"environment": "staging", "ref_protected": False}),
+    "a fork's": (APP, {"source_project": FORK, "source": "merge_request_event"}),
+    "the year's": (ARCHIVED, {"environment": "production"}),
+    "the configuration project's": (CONFIG, {}),
+    "a stranger's": (FORK, {}),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_offline_and_online_decide_alike(
+    stack: Stack, agents: Agents, installation: Installation, name: str
+) -> None:
+    project, options = JOBS[name]
+    shell = JobShell.start(stack, project, **options)
+
+    offline = _decided_offline(stack, installation, agents, shell)
+
+    allowed = {a["context"]: a for a in offline if a["allowed"]}
+    if shell.fetch().code:
+        assert allowed == {}
+        return
+    contexts = json.loads(shell.run("kubectl config view -o json").output)["contexts"]
+    online = {
+        c["name"]: c["context"].get("namespace")
+        for c in contexts
+        if c["name"].startswith(f"{CONFIG}:")
+    }
+    assert online == {context: agent["namespace"] for context, agent in allowed.items()}
+    for context, agent in allowed.items():
+        if agent["identity"] is not None:
+            whoami = shell.run(f"kubectl --context {context} auth whoami -o json").output
+            seen = json.loads(whoami)["status"]["userInfo"]
+            identity = agent["identity"]
+            assert (seen["username"], seen["extra"]) == (identity["user"], identity["extra"])
+            assert seen["groups"] == [*identity["groups"], "system:authenticated"]
+
+
+def _decided_offline(
+    stack: Stack, installation: Installation, agents: Agents, shell: JobShell
+) -> list[dict[str, Any]]:
+    """What `jobgate decide` says of this page's agents and a job, from its token's payload."""
+    gitlab = stack.gitlab
+    token = gitlab.control.create_token(["read_api"])
+    trust = ssl.create_default_context(cafile=stack.authority.certificate)
+
+    def get(target: str) -> Any:
+        url, headers = f"{gitlab.url}/api/v4{target}", {"PRIVATE-TOKEN": token}
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, context=trust, timeout=20) as answer:
+            return json.load(answer)
+
+    groups = get("/groups?all_available=true&per_page=100")
+    projects = get("/projects?per_page=100")
+    ids = {project["path_with_namespace"]: project["id"] for project in projects}
+    instance = {
+        "v": 1,
+        "settings": {},
+        "groups": [
+            {key: group[key] for key in ("id", "full_path", "parent_id")} for group in groups
+        ],
+        "users": [],
+        "projects": [
+            {
+                **{key: project[key] for key in ("id", "path_with_namespace")},
+                "namespace_id": project["namespace"]["id"],
+            }
+            for project in projects
+            if project["namespace"]["kind"] == "group"
+        ],
+        "agents": [
+            {"id": agent_id, "name": name, "project_id": ids[CONFIG]}
+            for name, agent_id in agents.ids.items()
+        ],
+    }
+    payload = shell.job.id_token.split(".")[1]
+    claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
+    for file, text in (("instance", json.dumps(instance)), ("claims", claims)):
+        (shell.home / f"{file}.json").write_text(text)
+    files = [f"--{file}={shell.home / file}.json" for file in ("instance", "claims")]
+    folder = stack.folder / "clones" / CONFIG / ".gitlab/agents"
+    answer = installation.jobgate("decide", f"--agents={CONFIG}={folder}", *files, "--json")
+    decided: list[dict[str, Any]] = json.loads(answer)["agents"]
+    return decided
 
 
 def test_a_group_whose_path_is_a_number_is_that_group(stack: Stack, agents: Agents) -> None:

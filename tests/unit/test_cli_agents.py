@@ -13,7 +13,7 @@ from jobgate.cli import agent_ids, registration
 from jobgate.cli.errors import Refused
 from jobgate.cli.inputs import CredentialFile
 from jobgate.cli.registry import Registry
-from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry
+from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry, Problem
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.issuer import Issuer
 from jobgate.ports import GitLabProject
@@ -346,6 +346,29 @@ def test_show_tells_since_when_a_configuration_counts(stack: OperatorsStack) -> 
 
     assert shown["snapshot"]["valid_since"] == "2026-09-21T14:13:20+00:00"
     assert "2026-09-21T14:13:20+00:00" in stack.run("agent", "show", FIRST).out
+
+
+def test_show_tells_each_problem_with_its_place_and_its_fix(stack: OperatorsStack) -> None:
+    register(stack)
+    problem = Problem(
+        code="not_found", file="c.yaml", line=3, column=7, text="top/gone", fix="Correct it."
+    )
+    stack.table.put(agent_items.snapshot_item(replace(a_snapshot(stack), problems=(problem,))))
+
+    shown = stack.json("agent", "show", FIRST)
+
+    assert shown["snapshot"]["problems"] == [
+        {
+            "code": "not_found",
+            "file": "c.yaml",
+            "line": 3,
+            "column": 7,
+            "text": "top/gone",
+            "fix": "Correct it.",
+        }
+    ]
+    line = "c.yaml:3:7: not_found: top/gone. Correct it."
+    assert line in stack.run("agent", "show", FIRST).out.splitlines()
 
 
 @pytest.mark.parametrize("allowed", [True, False])

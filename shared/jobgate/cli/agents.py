@@ -11,6 +11,7 @@ from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.cli import agent_ids, gitlab_calls, inputs, registration
 from jobgate.cli.agent_ids import AgentIds
 from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, connect
+from jobgate.cli.problems import problem_as_json, problem_line
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.agent import AgentSnapshot, ClusterConnection
 from jobgate.core.errors import InvalidRequest
@@ -263,10 +264,7 @@ def _snapshot_fields(snapshot: AgentSnapshot) -> dict[str, object]:
         "projects": len(snapshot.projects),
         "groups": len(snapshot.groups),
         "instance": snapshot.instance is not None,
-        "problems": [
-            {"code": p.code, "file": p.file, "line": p.line, "text": p.text, "fix": p.fix}
-            for p in snapshot.problems
-        ],
+        "problems": [problem_as_json(problem) for problem in snapshot.problems],
     }
 
 
@@ -278,5 +276,4 @@ def _print(connected: Connected, fields: dict[str, object], snapshot: AgentSnaps
             rows += [(name, value) for name, value in inner.items() if name != "problems"]
     connected.output.table(("", ""), rows)
     for problem in snapshot.problems if snapshot else ():
-        where = f"{problem.file}:{problem.line}:{problem.column}"
-        connected.output.say(f"{where}: {problem.text} {problem.fix}")
+        connected.output.say(problem_line(problem))

@@ -14,6 +14,7 @@ from jobgate.cli.checkouts import read_agents_folder
 from jobgate.cli.given_instance import GivenGitLab, GivenStore
 from jobgate.cli.inputs import read_file
 from jobgate.cli.instance_file import json_object, read_instance
+from jobgate.cli.problems import problem_as_json, problem_line
 from jobgate.core.agent_decision import as_json as agent_as_json
 from jobgate.core.agent_folder import AGENTS_FOLDER
 from jobgate.core.bounds import Bounds
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from jobgate.cli.checkouts import CheckedOut
     from jobgate.cli.instance_file import GivenInstance
     from jobgate.cli.output import Output
-    from jobgate.core.agent import Problem
     from jobgate.ports import GitLabProject
     from jobgate.usecases.decide import Decided
 
@@ -79,18 +79,6 @@ def as_json(decided: Decided) -> dict[str, Any]:
     }
 
 
-def problem_as_json(problem: Problem) -> dict[str, Any]:
-    """A problem in the form for scripts."""
-    return {
-        "code": problem.code,
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "text": problem.text,
-        "fix": problem.fix,
-    }
-
-
 def show(output: Output, decided: Decided) -> None:
     """Print the answer."""
     output.table(
@@ -98,10 +86,7 @@ def show(output: Output, decided: Decided) -> None:
         [_row(agent_as_json(agent)) for agent in decided.agents],
     )
     for problem in decided.problems:
-        output.say(
-            f"{problem.file}:{problem.line}:{problem.column}: {problem.code}: {problem.text}. "
-            f"{problem.fix}"
-        )
+        output.say(problem_line(problem))
     output.result(as_json(decided))
 
 

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from jobgate.cli.checkouts import agents_folder, read_agents_folder
-from jobgate.cli.decide import problem_as_json
 from jobgate.cli.inputs import agent_name
+from jobgate.cli.problems import problem_as_json, problem_line
 from jobgate.core.agent_folder import AGENTS_FOLDER, FileKind, agent_folder, config_file
 from jobgate.core.errors import InvalidRequest
 from jobgate.core.lint import findings_of
@@ -43,11 +43,7 @@ def lint(
 def show(output: Output, findings: Sequence[Finding]) -> None:
     """Print one line a finding, and how many there are."""
     for finding in findings:
-        problem = finding.problem
-        output.say(
-            f"{problem.file}:{problem.line}:{problem.column}: {finding.severity}: "
-            f"{problem.code}: {problem.text}. {problem.fix}"
-        )
+        output.say(problem_line(finding.problem, severity=finding.severity))
     output.say(f"{len(findings) or 'No'} finding{'' if len(findings) == 1 else 's'}.")
 
 
