@@ -1,4 +1,4 @@
-"""/token, /kubeconfig, /credential and /.well-known/*: a job's ID token becomes an access token."""
+"""/token, /kubeconfig, /credential, /explain, /.well-known/*: from ID tokens to access tokens."""
 
 import os
 

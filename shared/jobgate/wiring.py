@@ -36,30 +36,39 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     from jobgate.adapters.log import log, write_line
     from jobgate.adapters.signed_aws import SignedAWS
     from jobgate.usecases.exchange import Exchange
+    from jobgate.usecases.explain import Explain
     from jobgate.usecases.job_decisions import JobDecisions
+    from jobgate.usecases.presented_token import PresentedTokens
 
     settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
     call = SignedAWS(environment, clock=_clock)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    decisions = JobDecisions(
+        deployment=deployment,
+        store=DecisionStore(call, table, clock=_clock),
+        lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
+        settings=settings,
+        bounds=bounds,
+        clock=_clock,
+    )
+    tokens = PresentedTokens(
+        verifier=IDTokenVerifier(deployment, bounds=bounds, clock=_clock),
+        recorder=write_line,
+        clock=_clock,
+        new_id=_new_id,
+    )
     exchange = Exchange(
         deployment=deployment,
-        verifier=IDTokenVerifier(deployment, bounds=bounds, clock=_clock),
-        decisions=JobDecisions(
-            deployment=deployment,
-            store=DecisionStore(call, table, clock=_clock),
-            lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
-            settings=settings,
-            bounds=bounds,
-            clock=_clock,
-        ),
+        tokens=tokens,
+        decisions=decisions,
         signer=KMSSigner(call, deployment, clock=_clock),
-        recorder=write_line,
         bounds=bounds,
         clock=_clock,
         new_id=_new_id,
     )
-    return ExchangeHTTP(exchange, deployment, clock=_clock, log=log)
+    explain = Explain(deployment=deployment, tokens=tokens, decisions=decisions)
+    return ExchangeHTTP(exchange, explain, deployment, clock=_clock, log=log)
 
 
 def relay(environment: Mapping[str, str]) -> RelayEndpoint:

@@ -38,6 +38,8 @@ ROUTES = {
     ("post", "/kubeconfig", "TokenExchangeFunction"),
     ("get", "/credential", "TokenExchangeFunction"),
     ("post", "/credential", "TokenExchangeFunction"),
+    ("get", "/explain", "TokenExchangeFunction"),
+    ("post", "/explain", "TokenExchangeFunction"),
     ("get", "/.well-known/openid-configuration", "TokenExchangeFunction"),
     ("get", "/.well-known/jwks.json", "TokenExchangeFunction"),
     ("post", "/webhooks/gitlab/{alias}", "GitlabWebhookFunction"),

@@ -37,6 +37,8 @@ EXPECTED = {
     "token_exchange/credential": Expected(200, r'"kind": "ExecCredential"'),
     "token_exchange/credential_by_form": Expected(200, r'"kind": "ExecCredential"'),
     "token_exchange/kubeconfig_malformed_bearer": Expected(401, r'"reason": "token_invalid"'),
+    "token_exchange/explain": Expected(200, "allowed  acme/agents:production"),
+    "token_exchange/explain_by_form": Expected(200, r'"context": "acme/agents:production"'),
     "token_exchange/jwks": Expected(200, r'"crv": "P-256"'),
     "token_exchange/discovery": Expected(200, r'"jwks_uri": "https://127\.0\.0\.1:'),
     "token_exchange/unknown_path": Expected(404, "There is nothing here"),

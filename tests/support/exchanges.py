@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from jobgate.core.bounds import Bounds
 from jobgate.core.settings import Settings
 from jobgate.usecases.exchange import Exchange
+from jobgate.usecases.explain import Explain
 from jobgate.usecases.job_decisions import JobDecisions
+from jobgate.usecases.presented_token import PresentedTokens
 
 from tests.support import builders as b
 from tests.support.fakes import FakeClock, FakeLookups, FakeTokenSigner
@@ -44,9 +46,10 @@ def an_exchange(
     given = deployment or b.a_deployment
     bounds = bounds or Bounds()
     clock = clock or FakeClock()
+    new_id = new_id or (lambda: f"id-{next(ids)}")
     return Exchange(
         deployment=given,
-        verifier=verifier,
+        tokens=PresentedTokens(verifier=verifier, recorder=recorder, clock=clock, new_id=new_id),
         decisions=JobDecisions(
             deployment=given,
             store=store,
@@ -56,8 +59,14 @@ def an_exchange(
             clock=clock,
         ),
         signer=signer or FakeTokenSigner(),
-        recorder=recorder,
         bounds=bounds,
         clock=clock,
-        new_id=new_id or (lambda: f"id-{next(ids)}"),
+        new_id=new_id,
+    )
+
+
+def explain_of(exchange: Exchange) -> Explain:
+    """The explanation beside an exchange, of the same parts."""
+    return Explain(
+        deployment=exchange.deployment, tokens=exchange.tokens, decisions=exchange.decisions
     )

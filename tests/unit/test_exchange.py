@@ -12,7 +12,8 @@ from jobgate.core.liveness import StopKind
 from jobgate.core.namespace import Surroundings
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.usecases.exchange import Exchanged, Refused
+from jobgate.usecases.exchange import Exchanged
+from jobgate.usecases.presented_token import Refused
 
 from tests.support import builders as b
 from tests.support.exchanges import an_exchange

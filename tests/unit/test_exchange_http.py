@@ -14,7 +14,7 @@ from jobgate.adapters.exchange_request import ACCESS_TOKEN_TYPE, GRANT_TYPE
 from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
 
 from tests.support import builders as b
-from tests.support.exchanges import an_exchange
+from tests.support.exchanges import an_exchange, explain_of
 from tests.support.fakes import FakeClock, FakeExchangeStore, FakeTokenVerifier
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ class Routes:
             new_id=lambda: "decision-1",
         )
         self.handler = ExchangeHTTP(
-            exchange, lambda: self.deployment, clock=clock, log=self.logged.append
+            exchange,
+            explain_of(exchange),
+            lambda: self.deployment,
+            clock=clock,
+            log=self.logged.append,
         )
 
     def break_off(self, line: str) -> None:
@@ -642,3 +646,62 @@ def test_no_token_is_logged_or_recorded() -> None:
         text = "".join(routes.logged + routes.records)
         assert "canary" not in text
         assert "signed-" not in text
+
+
+# --- /explain ---
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (None, "text/plain; charset=utf-8"),
+        ("*/*", "text/plain; charset=utf-8"),
+        ("text/html", "text/plain; charset=utf-8"),
+        ("application/json", "application/json"),
+        ("text/plain;q=0.1, application/json", "application/json"),
+    ],
+)
+def test_an_explanation_is_text_unless_json_is_asked_for(
+    accept: str | None, media_type: str, method: str
+) -> None:
+    headers = {"authorization": [f"Bearer {TOKEN}"]} | ({"accept": [accept]} if accept else {})
+
+    answer = Routes().send(method, "/explain", headers=headers)
+
+    assert (answer["statusCode"], answer["headers"]["Content-Type"]) == (200, media_type)
+    assert answer["headers"]["Cache-Control"] == "no-store"
+    assert answer["headers"]["Jobgate-Decision"] == "decision-1"
+    assert "top/sub1/agents:prod" in answer["body"]
+    assert "signed-" not in answer["body"]
+
+
+def test_an_explanation_of_one_agent_shows_no_other() -> None:
+    answer = Routes().send(
+        "GET",
+        "/explain",
+        headers={"authorization": [f"Bearer {TOKEN}"], "accept": ["application/json"]},
+        query={"agent": ["top/sub1/agents:other"]},
+    )
+
+    body = json.loads(answer["body"])
+    assert (answer["statusCode"], body["reason"], body["agents"]) == (200, "not_listed", [])
+
+
+def test_an_explanation_needs_a_good_token() -> None:
+    routes = Routes(refusal=InvalidToken("canary"))
+
+    answer = routes.send("GET", "/explain", headers={"authorization": [f"Bearer {TOKEN}"]})
+
+    assert error(answer) == (401, "invalid_token")
+    assert error(Routes().send("GET", "/explain")) == (401, "invalid_token")
+
+
+def test_a_refusal_for_one_agent_that_names_the_job_says_what_is_missing() -> None:
+    routes = Routes(b.an_agent(projects={b.APP: b.an_entry(environments=["production"])}))
+
+    named = routes.kubeconfig(query={"agent": ["top/sub1/agents:prod"]})
+    other = routes.kubeconfig(query={"agent": ["top/sub1/agents:other"]})
+
+    assert json.loads(named["body"])["reason"] == "no_environment"
+    assert json.loads(other["body"])["reason"] == "not_listed"

@@ -1,32 +1,34 @@
-"""The exchange's routes: RFC 8693 at `/token`, what kubectl needs, our public keys."""
+"""The exchange's routes: RFC 8693 at `/token`, what kubectl needs, and why access is refused."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters.exchange_request import (
-    GRANT_TYPE,
-    RequestRefused,
-    job_request,
-    token_request,
-)
+from jobgate.adapters.exchange_request import RequestRefused, job_request, token_request
 from jobgate.adapters.log import failure_text
-from jobgate.adapters.proxy_event import TooLong, json_answer, request_id_of, request_of
-from jobgate.core import access_token, keys
+from jobgate.adapters.proxy_event import (
+    TooLong,
+    json_answer,
+    request_id_of,
+    request_of,
+    text_answer,
+)
+from jobgate.adapters.published_documents import PublishedDocuments
+from jobgate.core import explanation
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.kubeconfig import exec_credential, exec_kubeconfig, kubeconfig
-from jobgate.core.reasons import EXPLANATIONS, Reason
-from jobgate.usecases.exchange import Refused
+from jobgate.core.reasons import Reason, advice
+from jobgate.usecases.presented_token import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jobgate.adapters.proxy_event import Event, Request
     from jobgate.ports import Clock, Deployment
     from jobgate.usecases.exchange import Exchange
+    from jobgate.usecases.explain import Explain
 
 _MAX_BODY_BYTES = 68 * 1024  # a token of 64 KiB and the other fields
-_PUBLIC = {"Cache-Control": "public, max-age=300"}
 # JSON is YAML, so one body is both; a writer of YAML would cost more than all the rest.
 _CONFIG_TYPES = ("application/json", "application/yaml", "application/x-yaml", "text/yaml")
 # What may be mended by asking again; everything else stays refused.
@@ -42,20 +44,34 @@ class ExchangeHTTP:
     def __init__(
         self,
         exchange: Exchange,
+        explain: Explain,
         deployment: Callable[[], Deployment],
         *,
         clock: Clock,
         log: Callable[[str], None],
     ) -> None:
         self._exchange = exchange
+        self._explain = explain
         self._deployment = deployment
-        self._clock = clock
         self._log = log
+        published = PublishedDocuments(deployment, clock=clock)
+        self._routes: Mapping[tuple[str, str], Callable[[Request], dict[str, Any]]] = {
+            ("POST", "/token"): self._token,
+            ("GET", "/kubeconfig"): self._kubeconfig,
+            ("POST", "/kubeconfig"): self._kubeconfig,
+            ("GET", "/credential"): self._credential,
+            ("POST", "/credential"): self._credential,
+            ("GET", "/explain"): self._explanation,
+            ("POST", "/explain"): self._explanation,
+            ("GET", "/.well-known/jwks.json"): published.keys,
+            ("GET", "/.well-known/openid-configuration"): published.discovery,
+        }
 
     def __call__(self, event: Event, _context: object) -> dict[str, Any]:
         """Answer one request; whatever goes wrong, the caller learns no more than that it did."""
         try:
-            return self._route(request_of(event, max_body_bytes=_MAX_BODY_BYTES))
+            answer = self._routes.get((event["httpMethod"], event["path"]), _nothing)
+            return answer(request_of(event, max_body_bytes=_MAX_BODY_BYTES))
         except RequestRefused as exc:
             return _error(exc.status, exc.code, str(exc))
         except TooLong as exc:
@@ -68,22 +84,6 @@ class ExchangeHTTP:
         except Exception as exc:  # noqa: BLE001  the one place where nothing may get past
             self._log(failure_text(request_id_of(event), exc))
             return _error(500, "server_error", "Something went wrong inside Jobgate.")
-
-    def _route(self, request: Request) -> dict[str, Any]:
-        match (request.method, request.path):
-            case ("POST", "/token"):
-                return self._token(request)
-            case ("GET" | "POST", "/kubeconfig"):
-                return self._kubeconfig(request)
-            case ("GET" | "POST", "/credential"):
-                return self._credential(request)
-            case ("GET", "/.well-known/jwks.json"):
-                key_set = keys.jwks(self._deployment().keys, now=self._clock())
-                return json_answer(200, key_set, _PUBLIC)
-            case ("GET", "/.well-known/openid-configuration"):
-                return json_answer(200, self._discovery(), _PUBLIC)
-            case _:
-                return _error(404, "invalid_request", "There is nothing here.")
 
     def _token(self, request: Request) -> dict[str, Any]:
         asked = token_request(request)
@@ -131,19 +131,19 @@ class ExchangeHTTP:
         credential = exec_credential(outcome.token, expires_at=outcome.expires_at)
         return json_answer(200, credential, _decision(outcome.decision_id))
 
-    def _discovery(self) -> dict[str, Any]:
-        base_url = self._deployment().base_url
-        if base_url is None:
-            raise Unavailable("the deployment has no base URL yet")
-        return {
-            "issuer": base_url,
-            "jwks_uri": f"{base_url}/.well-known/jwks.json",
-            "token_endpoint": f"{base_url}/token",
-            "grant_types_supported": [GRANT_TYPE],
-            "response_types_supported": ["none"],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [access_token.ALGORITHM],
-        }
+    def _explanation(self, request: Request) -> dict[str, Any]:
+        asked = job_request(request)
+        outcome = self._explain.run(asked.token, context=asked.parameters.get("agent"))
+        if isinstance(outcome, Refused):
+            return _job_refusal(outcome)
+        if request.preferred(("text/plain", "application/json")) == "text/plain":
+            headers = {"Jobgate-Decision": outcome.decision_id}
+            return text_answer(200, explanation.as_text(outcome), headers)
+        return json_answer(200, explanation.as_json(outcome), _decision(outcome.decision_id))
+
+
+def _nothing(_request: Request) -> dict[str, Any]:
+    return _error(404, "invalid_request", "There is nothing here.")
 
 
 def _decision(decision_id: str, media_type: str = "application/json") -> dict[str, str]:
@@ -169,8 +169,7 @@ def _job_refusal(refused: Refused) -> dict[str, Any]:
 
 def _refusal(refused: Refused, status: int, code: str) -> dict[str, Any]:
     """An error with the reason and the decision's id beside it."""
-    explanation = EXPLANATIONS[refused.reason]
-    sentence = f"{explanation.sentence} {explanation.next_step}"
+    sentence = refused.sentence or advice(refused.reason)
     found = {"reason": refused.reason, "decision_id": refused.decision_id}
     answer = _error(status, code, sentence, **found)
     answer["headers"]["Jobgate-Decision"] = refused.decision_id

@@ -128,3 +128,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.UPSTREAM_UNREACHABLE: Explanation("The cluster can't be reached.", _LATER),
     Reason.UPSTREAM_TIMEOUT: Explanation("The cluster didn't answer in time.", _LATER),
 }
+
+
+def advice(reason: Reason) -> str:
+    """What a refused person reads, in one line."""
+    explanation = EXPLANATIONS[reason]
+    return f"{explanation.sentence} {explanation.next_step}"

@@ -14,7 +14,7 @@ from jobgate.core.liveness import life_refusal
 from jobgate.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.authorization import Decision
@@ -131,3 +131,13 @@ class JobDecisions:
         return life_refusal(
             job, agent_id=agent_id, state=facts.state, stops=facts.stops, now=self.clock()
         )
+
+
+def nearest_refusal(
+    agents: Iterable[Judged], *, groups_unknown: bool
+) -> tuple[Denied, Judged | None]:
+    """Where none of `agents` lets a job in: the refusal that tells its author most, and whose."""
+    for agent in agents:
+        if isinstance(agent.decision, Denied) and agent.decision.reason is not Reason.NOT_LISTED:
+            return agent.decision, agent
+    return Denied(Reason.CHAIN_UNKNOWN if groups_unknown else Reason.NOT_LISTED), None
