@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.keys import PublicKey
-    from jobgate.core.liveness import JobState, Stop
+    from jobgate.core.liveness import JobLife, JobState, Stop
     from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
     from jobgate.core.upstream_request import UpstreamRequest
 
@@ -85,7 +85,7 @@ class ExchangeFacts:
     project_agents: frozenset[int]
     place: ProjectPlace | None
     chain: NamespaceChain | None
-    state: JobState | None
+    state: JobLife
     stops: tuple[Stop, ...] | None
 
 
@@ -145,6 +145,10 @@ class JobLookup(Protocol):
         """The slug of the job's environment, None where it isn't needed or can't be had."""
         ...
 
+    def life(self, stored: JobLife) -> JobLife:
+        """What is known of the job's life once GitLab was asked, where that is due."""
+        ...
+
 
 class Lookups(Protocol):
     """Begins a request's lookups."""
@@ -163,7 +167,7 @@ class RelayFacts:
     cluster: ClusterConnection | None
     place: ProjectPlace | None
     chain: NamespaceChain | None
-    state: JobState | None
+    state: JobLife
     stops: tuple[Stop, ...] | None
 
 
@@ -356,8 +360,8 @@ class GitLab(Protocol):
 class GitLabOfJobs(GitLab, Protocol):
     """What GitLab is asked about a running job beside where its project is."""
 
-    def has_job(self, project_id: int, job_id: int) -> bool:
-        """Whether this project runs this job."""
+    def job_status(self, project_id: int, job_id: int) -> str | None:
+        """The status of a job of this project, None where GitLab shows us no such job."""
         ...
 
     def environment_slug(self, project_id: int, name: str) -> str | None:
@@ -394,8 +398,19 @@ class ConfigProjects(Protocol):
 
 
 class JobStates(Protocol):
-    """Writes of a job's state."""
+    """What is stored of jobs' lives, for JOB_KEPT."""
 
-    def put(self, issuer: str, job_id: int, state: JobState) -> bool:
-        """Write unless the stored state is terminal; false where it was. Kept for JOB_KEPT."""
+    def put(self, issuer: str, job_id: int, word: JobState) -> bool:
+        """Write what was heard unless the stored state is terminal; false where it was."""
+        ...
+
+    def get(self, issuer: str, job_id: int) -> JobLife:
+        """All that is known; read consistently."""
+        ...
+
+    def ask(self, issuer: str, job_id: int, *, now: float) -> bool:
+        """Note that GitLab is asked now; false where somebody asked within PROBE_FLOOR.
+
+        False also for a job that has ended.
+        """
         ...

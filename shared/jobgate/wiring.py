@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.relay_endpoint import RelayEndpoint
-    from jobgate.ports import Deployment, GitLabOfJobs, Lookups
+    from jobgate.ports import Deployment, GitLabOfJobs, JobStates, Lookups
 
     Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -115,7 +115,6 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
 
 def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/gitlab_webhook`."""
-    from jobgate.adapters.job_states import DynamoDBJobStates
     from jobgate.adapters.log import log
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.secrets import SecretReader
@@ -128,7 +127,7 @@ def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
     receiver = ReceiveWebhook(
         hooks_of=hooks_in(secrets, environment["JOBGATE_GITLAB_HOOKS_SECRET"]),
         queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
-        jobs=DynamoDBJobStates(call, environment["JOBGATE_TABLE"], bounds=bounds),
+        jobs=_jobs(environment, call, bounds=bounds),
         clock=_clock,
     )
     return WebhookHTTP(receiver, log=log)
@@ -138,7 +137,6 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/config_refresh`."""
     from jobgate.adapters.commit_statuses import GitLabCommitStatuses
     from jobgate.adapters.deployment_reader import DeploymentReader
-    from jobgate.adapters.job_states import DynamoDBJobStates
     from jobgate.adapters.log import log, write_line
     from jobgate.adapters.refresh_batch import RefreshBatch
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
@@ -164,7 +162,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
         if settings.commit_status
         else None,
     )
-    return RefreshBatch(refresh, DynamoDBJobStates(call, table, bounds=bounds), log=log)
+    return RefreshBatch(refresh, _jobs(environment, call, bounds=bounds), log=log)
 
 
 def reconcile(environment: Mapping[str, str]) -> Handler:
@@ -185,6 +183,15 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
     return handler
 
 
+def _jobs(environment: Mapping[str, str], call: AWSCall, *, bounds: Bounds) -> JobStates:
+    from jobgate.adapters.job_states import DynamoDBJobStates
+    from jobgate.adapters.log import write_line
+    from jobgate.usecases.job_watch import RecordedEnds
+
+    states = DynamoDBJobStates(call, environment["JOBGATE_TABLE"], bounds=bounds, clock=_clock)
+    return RecordedEnds(states, write_line, _new_id)
+
+
 def _lookups(
     environment: Mapping[str, str],
     call: AWSCall,
@@ -194,12 +201,20 @@ def _lookups(
     bounds: Bounds,
 ) -> Lookups:
     from jobgate.adapters.place_store import DynamoDBPlaces
+    from jobgate.usecases.job_watch import JobWatch
     from jobgate.usecases.lookups import LazyLookups
 
     return LazyLookups(
         deployment,
         _gitlab_of(environment, call, deployment, seconds=bounds.lazy_budget),
         DynamoDBPlaces(call, environment["JOBGATE_TABLE"]),
+        JobWatch(
+            _jobs(environment, call, bounds=bounds),
+            settings=settings,
+            bounds=bounds,
+            clock=_clock,
+            wait=time.sleep,
+        ),
         settings=settings,
         bounds=bounds,
         clock=_clock,

@@ -102,6 +102,7 @@ VARIABLES = {
         "JOBGATE_PROBE_FLOOR",
         "JOBGATE_PROBE_GRACE",
         "JOBGATE_HOOK_SILENCE",
+        "JOBGATE_JOB_END",
     },
     "RelayFunction": {
         "AWS_LAMBDA_EXEC_WRAPPER",
@@ -111,6 +112,8 @@ VARIABLES = {
         "JOBGATE_LEGACY_SLUGS",
         "JOBGATE_ALLOWED_IDENTITIES",
         "JOBGATE_RELAY_CACHE",
+        "JOBGATE_UNOBSERVED_LIFE",
+        "JOBGATE_JOB_KEPT",
         "JOBGATE_LEEWAY",
         "JOBGATE_CHAIN_FRESH",
         "JOBGATE_CHAIN_MAX_AGE",
@@ -120,6 +123,7 @@ VARIABLES = {
         "JOBGATE_PROBE_FLOOR",
         "JOBGATE_PROBE_GRACE",
         "JOBGATE_HOOK_SILENCE",
+        "JOBGATE_JOB_END",
     },
 }
 

@@ -20,7 +20,7 @@ from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.core.agent import AsCIJob, AsIdentity, Problem
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Conflict, Unavailable
-from jobgate.core.liveness import StopKind
+from jobgate.core.liveness import JobLife, StopKind
 from jobgate.ports import Subject
 from moto import mock_aws
 
@@ -36,6 +36,7 @@ from tests.support.stores import (
     UnprocessedCall,
     boto_call,
     create_table,
+    job_item,
 )
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
 
     return Stores(
         refresh=DynamoDBRefreshStore(call, table),
-        jobs=DynamoDBJobStates(call, table, bounds=BOUNDS),
+        jobs=jobs_in(call, table),
         seed=lambda project: aws.put(agent_items.config_project_item(project)),
         indexed=indexed,
         state=lambda job: store.exchange_facts(job).state,
@@ -140,8 +141,12 @@ def _fakes() -> Stores:
         jobs=jobs,
         seed=seed,
         indexed=lambda subject: refresh.agents_of("main", subject),
-        state=lambda job: jobs.states.get((job.issuer, job.job_id)),
+        state=lambda job: jobs.states.get((job.issuer, job.job_id), JobLife()),
     )
+
+
+def jobs_in(call: AWSCall, table: str = TABLE) -> DynamoDBJobStates:
+    return DynamoDBJobStates(call, table, bounds=BOUNDS, clock=FakeClock())
 
 
 def version(number: int, **values: Any) -> AgentSnapshot:
@@ -290,7 +295,8 @@ def test_a_jobs_first_end_stays(stores: Stores, end: str, late: str) -> None:
     assert stores.jobs.put("main", job.job_id, ended)
     assert not stores.jobs.put("main", job.job_id, b.a_state(late, seen_at=b.NOW + 9))
 
-    assert stores.state(job) == ended
+    assert stores.state(job) == b.a_life(b.a_state("running"), ended)
+    assert stores.jobs.get("main", job.job_id) == stores.state(job)
 
 
 def test_a_job_that_has_not_ended_is_seen_again_and_again(stores: Stores) -> None:
@@ -298,30 +304,67 @@ def test_a_job_that_has_not_ended_is_seen_again_and_again(stores: Stores) -> Non
     for status in ("running", "skipped", "manual", "canceling", "running"):
         assert stores.jobs.put("main", job.job_id, b.a_state(status))
 
-    assert stores.state(job) == b.a_state("running")
+    assert stores.state(job) == b.a_life(b.a_state("running"))
 
 
 def test_jobs_of_two_issuers_with_one_id_are_two_jobs(stores: Stores) -> None:
     stores.jobs.put("other", 9001, b.a_state("success"))
 
-    assert stores.state(b.a_job()) is None
+    assert stores.state(b.a_job()) == JobLife()
+
+
+def test_a_question_about_a_job_is_put_by_one_of_many(stores: Stores) -> None:
+    job = b.a_job()
+    floor, leeway = BOUNDS.probe_floor, BOUNDS.leeway
+    moments = [0, 0, floor - 1, floor, floor + 1, 2 * floor, leeway, 2 * floor - leeway - 1]
+
+    put = [stores.jobs.ask("main", job.job_id, now=b.NOW + moment) for moment in moments]
+
+    # The last one's clock is so far behind that the question before it is from the future.
+    assert put == [True, False, False, True, False, True, True, False]
+    assert stores.state(job) == JobLife(asked_at=b.NOW + leeway, asked_since=b.NOW)
+
+
+def test_an_answer_ends_the_doubt_and_keeps_when_it_was_asked(stores: Stores) -> None:
+    job = b.a_job()
+    hook, answer = b.a_state(seen_at=b.NOW - 900), b.a_state(source="probe", seen_at=b.NOW)
+    stores.jobs.put("main", job.job_id, hook)
+    stores.jobs.ask("main", job.job_id, now=b.NOW)
+    asked = stores.state(job)
+
+    stores.jobs.put("main", job.job_id, answer)
+
+    assert asked == JobLife(
+        status="running", hook_at=b.NOW - 900, asked_at=b.NOW, asked_since=b.NOW
+    )
+    assert stores.state(job) == JobLife(
+        status="running", hook_at=b.NOW - 900, probe_at=b.NOW, asked_at=b.NOW
+    )
+
+
+def test_nobody_asks_about_a_job_that_has_ended(stores: Stores) -> None:
+    stores.jobs.put("main", 9001, b.a_state("failed"))
+
+    assert not stores.jobs.ask("main", 9001, now=b.NOW)
+    assert stores.state(b.a_job()) == b.a_life(b.a_state("failed"))
 
 
 # --- What DynamoDB alone has: batches, sizes, forms ---
 
 
 def test_a_job_state_beyond_its_time_is_absent_though_the_table_still_has_it(aws: AWS) -> None:
-    kept = DynamoDBJobStates(aws.call, aws.table, bounds=Bounds(job_kept=-1))
+    kept = DynamoDBJobStates(aws.call, aws.table, bounds=Bounds(job_kept=-1), clock=FakeClock())
     kept.put("main", 9001, b.a_state("success"))
 
-    assert aws.decisions().exchange_facts(b.a_job()).state is None
+    assert aws.decisions().exchange_facts(b.a_job()).state == JobLife()
+    assert kept.get("main", 9001) == JobLife()
 
 
 def test_an_exchanges_facts_are_read_in_one_round_trip(aws: AWS) -> None:
     job = b.a_job()
     store = DynamoDBRefreshStore(aws.call, aws.table)
     store.add_to_index([PROJECT], version(1))
-    DynamoDBJobStates(aws.call, aws.table, bounds=BOUNDS).put("main", 9001, b.a_state())
+    jobs_in(aws.call, aws.table).put("main", 9001, b.a_state())
     places = DynamoDBPlaces(aws.call, aws.table)
     places.save_place("main", b.APP, b.a_place())
     places.save_chain("main", b.a_chain())
@@ -339,7 +382,7 @@ def test_nothing_stored_is_nothing_known_and_missing_stops_are_told(aws: AWS) ->
     facts = aws.decisions().exchange_facts(b.a_job())
 
     assert (facts.project_agents, facts.place, facts.chain) == (frozenset(), None, None)
-    assert (facts.state, facts.stops) == (None, None)
+    assert (facts.state, facts.stops) == (JobLife(), None)
 
 
 def test_a_relays_facts_are_read_in_one_round_trip(aws: AWS) -> None:
@@ -487,8 +530,8 @@ ACTS: dict[str, tuple[str, Callable[[AWSCall], Any]]] = {
     ),
     "projects": ("Query", lambda call: list(_refreshes(call).all())),
     "job": (
-        "PutItem",
-        lambda call: DynamoDBJobStates(call, TABLE, bounds=BOUNDS).put("main", 1, b.a_state()),
+        "UpdateItem",
+        lambda call: jobs_in(call).put("main", 1, b.a_state()),
     ),
     "place": (
         "PutItem",
@@ -522,7 +565,7 @@ def _written(aws: AWS) -> dict[str, items.Item]:
         "cluster": agent_items.cluster_item(b.a_cluster()),
         "place": items.place_item("main", b.APP, b.a_place()),
         "chain": items.chain_item("main", b.a_chain()),
-        "state": items.job_item("main", 9001, b.a_state("success"), expires_at=int(b.NOW) + 9),
+        "state": job_item("main", 9001, b.a_state("success"), expires_at=int(b.NOW) + 9),
         "stops": items.stops_item("main", ()),
     }
 

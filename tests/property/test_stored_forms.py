@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from jobgate.adapters import agent_items, items
 from jobgate.core.access_token import claims_of, token_of
@@ -13,11 +13,12 @@ from jobgate.core.agent import ClusterConnection, Credential
 from jobgate.core.errors import Unavailable
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
-from jobgate.core.liveness import JobState, Stop, StopKind
+from jobgate.core.liveness import TERMINAL_STATUSES, JobLife, JobState, Stop, StopKind
 from jobgate.core.namespace import ProjectPlace
 from jobgate.ports import ConfigProjectItem
 
 from tests.support import builders as b
+from tests.support.stores import job_item
 from tests.support.strategies import agents, aliases, any_entries, chains, jobs
 
 if TYPE_CHECKING:
@@ -42,12 +43,18 @@ clusters = st.builds(
     relay_credential=credentials,
     agent_credential=st.none() | credentials,
 )
-states = st.builds(
+words = st.builds(
     JobState,
-    status=TEXTS,
+    status=TEXTS.filter(lambda status: status not in TERMINAL_STATUSES),
     source=st.sampled_from(["hook", "probe"]),
     seen_at=st.floats(0, 2**40),
-    finished_at=st.none() | st.floats(0, 2**40),
+)
+ends = st.builds(
+    JobState,
+    status=st.sampled_from(sorted(TERMINAL_STATUSES)),
+    source=st.sampled_from(["hook", "probe"]),
+    seen_at=st.floats(0, 2**40),
+    finished_at=st.floats(0, 2**40),
 )
 stops = st.lists(
     st.builds(
@@ -107,12 +114,23 @@ def test_a_chain(issuer: str, chain: NamespaceChain) -> None:
     assert items.chain_of(items.chain_item(issuer, chain)) == chain
 
 
-@given(aliases, IDS, states)
-def test_a_jobs_state(issuer: str, job_id: int, state: JobState) -> None:
-    item = items.job_item(issuer, job_id, state, expires_at=10)
+@given(aliases, IDS, st.lists(words, max_size=3), st.lists(ends, max_size=1))
+def test_what_was_heard_of_a_job(
+    issuer: str, job_id: int, alive: list[JobState], end: list[JobState]
+) -> None:
+    heard = [*alive, *end]
+    assume(heard)
+    item = job_item(issuer, job_id, *heard, expires_at=10)
 
-    assert items.job_state_of(item, now=9) == state
-    assert items.job_state_of(item, now=10) is None
+    assert items.job_life_of(item, now=9) == b.a_life(*heard)
+    assert items.job_life_of(item, now=10) == JobLife()
+
+
+@given(aliases, IDS, TIMES)
+def test_a_job_that_was_only_asked_about(issuer: str, job_id: int, at: float) -> None:
+    item = items.job_key(issuer, job_id) | items.job_question(at) | {"expires_at": {"N": "10"}}
+
+    assert items.job_life_of(item, now=9) == JobLife(asked_at=at)
 
 
 @given(aliases, stops)
@@ -148,7 +166,7 @@ def test_nothing_stored_is_nothing_known() -> None:
     assert agent_items.config_project_of(None) is None
     assert items.place_of(None) is None
     assert items.chain_of(None) is None
-    assert items.job_state_of(None, now=0) is None
+    assert items.job_life_of(None, now=0) == JobLife()
     assert items.stops_of(None) is None
     assert items.settings_of(None) is None
     assert items.agents_of(None) == frozenset()

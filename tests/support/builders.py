@@ -21,7 +21,7 @@ from jobgate.core.authorization import Grant, Rule
 from jobgate.core.issuer import Issuer
 from jobgate.core.job import JobIdentity, VerifiedJob
 from jobgate.core.keys import PublicKey
-from jobgate.core.liveness import JobState, Stop, StopKind
+from jobgate.core.liveness import NOTHING_HEARD, JobLife, JobState, Stop, StopKind
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace, Surroundings
 from jobgate.core.snapshot import SnapshotHead, Target
 from jobgate.ports import ConfigProjectItem, Deployment, ExchangeFacts
@@ -283,6 +283,14 @@ def a_state(
     return JobState(status=status, source=source, seen_at=seen_at, finished_at=finished_at)
 
 
+def a_life(*words: JobState) -> JobLife:
+    """What is known of a job after these words; nothing was asked."""
+    life = NOTHING_HEARD
+    for word in words:
+        life = life.after(word)
+    return life
+
+
 def a_stop(kind: StopKind, value: str | int = "*", *, until: float | None = None) -> Stop:
     return Stop(kind=kind, value=str(value), until=until, by="olga", why="incident 7")
 
@@ -292,14 +300,15 @@ def some_facts(
     project_agents: Iterable[int] = (PROD,),
     place: ProjectPlace | None = None,
     chain: NamespaceChain | None = None,
-    state: JobState | None = None,
+    state: JobState | JobLife | None = None,
     stops: tuple[Stop, ...] | None = (),
 ) -> ExchangeFacts:
+    words = (state,) if isinstance(state, JobState) else ()
     return ExchangeFacts(
         project_agents=frozenset(project_agents),
         place=place or a_place(),
         chain=chain or a_chain(),
-        state=state,
+        state=state if isinstance(state, JobLife) else a_life(*words),
         stops=stops,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.decision_store import DecisionStore
+from jobgate.adapters.job_states import DynamoDBJobStates
 from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
@@ -16,7 +17,8 @@ from jobgate.usecases.lookups import LazyLookups
 
 from tests.support import builders as b
 from tests.support.exchanges import an_exchange
-from tests.support.fakes import FakeClock, FakeTokenVerifier
+from tests.support.fakes import FakeClock, FakeTokenVerifier, a_watch
+from tests.support.stores import job_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,7 +85,7 @@ class ManyAgents:
         stored += [
             items.place_item("main", b.APP, b.a_place()),
             items.chain_item("main", b.a_chain()),
-            items.job_item("main", 9001, b.a_state(), expires_at=int(b.NOW) + 3600),
+            job_item("main", 9001, b.a_state(), expires_at=int(b.NOW) + 3600),
             items.stops_item("main", ()),
         ]
         self.table = CountingTable(stored)
@@ -143,6 +145,7 @@ def _exchange(table: CountingTable) -> Exchange:
             lambda: deployment,
             no_gitlab,
             DynamoDBPlaces(table, _TABLE),
+            a_watch(clock, jobs=DynamoDBJobStates(table, _TABLE, bounds=bounds, clock=clock)),
             settings=settings,
             bounds=bounds,
             clock=clock,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidToken, Unavailable
+from jobgate.core.liveness import NOTHING_HEARD
 from jobgate.core.namespace import Surroundings
+from jobgate.core.settings import Settings
 from jobgate.ports import (
     CommitStatuses,
     ExchangeStore,
@@ -18,6 +21,7 @@ from jobgate.ports import (
     TokenSigner,
     TokenVerifier,
 )
+from jobgate.usecases.job_watch import JobWatch
 
 from tests.support.builders import CONFIG_PROJECT, NOW, a_place
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from jobgate.core.commit_status import CommitStatus
     from jobgate.core.errors import JobgateError
     from jobgate.core.job import JobIdentity, VerifiedJob
-    from jobgate.core.liveness import JobState
+    from jobgate.core.liveness import JobLife, JobState
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.ports import ExchangeFacts
 
@@ -126,12 +130,15 @@ class FakeLookups(Lookups):
         runs: bool = False,
         slug: str | None = None,
         config_places: Mapping[int, ProjectPlace] | None = None,
+        life: JobLife | None = None,
     ) -> None:
         self.found = found
         self.runs = runs
         self.slug = slug
+        self.life = life
         self.places = {CONFIG_PROJECT: a_place()} if config_places is None else config_places
         self.asked: list[str] = []
+        self.lives: list[JobLife] = []
 
     def of(self, job: JobIdentity) -> JobLookup:
         return _FakeLookup(self)
@@ -155,6 +162,10 @@ class _FakeLookup(JobLookup):
 
     def environment_slug(self) -> str | None:
         return self._told.slug
+
+    def life(self, stored: JobLife) -> JobLife:
+        self._told.lives.append(stored)
+        return self._told.life or stored
 
 
 class FakePlaceStore(PlaceStore):
@@ -214,17 +225,54 @@ class FakeRefreshQueue(RefreshQueue):
 
 
 class FakeJobStates(JobStates):
-    """Job states; a terminal one stays."""
+    """Job states; a terminal one stays. `failing` methods raise, True is all of them."""
 
-    def __init__(self, *, failing: bool = False) -> None:
-        self.states: dict[tuple[str, int], JobState] = {}
-        self.failing = failing
+    def __init__(
+        self, *, failing: bool | Iterable[str] = False, bounds: Bounds | None = None
+    ) -> None:
+        self.states: dict[tuple[str, int], JobLife] = {}
+        self.failing = {"put", "get", "ask"} if failing is True else {*(failing or ())}
+        self.calls: list[str] = []
+        self._bounds = bounds or Bounds()
 
-    def put(self, issuer: str, job_id: int, state: JobState) -> bool:
-        if self.failing:
-            raise Unavailable("a job's state can't be written")
-        known = self.states.get((issuer, job_id))
-        if known is not None and known.finished:
+    def put(self, issuer: str, job_id: int, word: JobState) -> bool:
+        known = self._known("put", issuer, job_id)
+        if known.finished:
             return False
-        self.states[issuer, job_id] = state
+        self.states[issuer, job_id] = known.after(word)
         return True
+
+    def get(self, issuer: str, job_id: int) -> JobLife:
+        return self._known("get", issuer, job_id)
+
+    def ask(self, issuer: str, job_id: int, *, now: float) -> bool:
+        known = self._known("ask", issuer, job_id)
+        earliest, latest = now - self._bounds.probe_floor, now + self._bounds.leeway
+        asked = known.asked_at
+        if known.finished or (asked is not None and earliest < asked <= latest):
+            return False
+        self.states[issuer, job_id] = known.asked(now)
+        return True
+
+    def _known(self, method: str, issuer: str, job_id: int) -> JobLife:
+        self.calls.append(method)
+        if method in self.failing:
+            raise Unavailable(f"{method}: a job's state can't be had")
+        return self.states.get((issuer, job_id), NOTHING_HEARD)
+
+
+def a_watch(
+    clock: FakeClock,
+    *,
+    jobs: JobStates | None = None,
+    settings: Settings | None = None,
+    bounds: Bounds | None = None,
+) -> JobWatch:
+    """A job watch whose waiting moves the clock."""
+    return JobWatch(
+        jobs or FakeJobStates(),
+        settings=settings or Settings(),
+        bounds=bounds or Bounds(),
+        clock=clock,
+        wait=clock.advance,
+    )

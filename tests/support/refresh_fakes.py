@@ -36,7 +36,7 @@ class FakeGitLab(GitLabOfJobs):
         self.files: dict[int, dict[str, bytes]] = defaultdict(dict)
         self.kinds: dict[str, FileKind] = {}
         self.hidden_files: set[str] = set()
-        self.jobs: set[tuple[int, int]] = set()
+        self.jobs: dict[tuple[int, int], str] = {}
         self.slugs: dict[tuple[int, str], str] = {}
         self.failing: set[str] = set()
         self.calls: list[tuple[str, object]] = []
@@ -78,9 +78,9 @@ class FakeGitLab(GitLabOfJobs):
             return None
         return content[: FILE_MAX_BYTES + 1]
 
-    def has_job(self, project_id: int, job_id: int) -> bool:
-        self._call("has_job", (project_id, job_id))
-        return (project_id, job_id) in self.jobs
+    def job_status(self, project_id: int, job_id: int) -> str | None:
+        self._call("job_status", (project_id, job_id))
+        return self.jobs.get((project_id, job_id))
 
     def environment_slug(self, project_id: int, name: str) -> str | None:
         self._call("environment_slug", (project_id, name))

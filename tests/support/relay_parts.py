@@ -22,7 +22,7 @@ from jobgate.core.cluster_credential import BearerToken
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.issuer import Issuer
 from jobgate.core.job import JobIdentity
-from jobgate.core.liveness import JobState
+from jobgate.core.liveness import JobLife
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace, Surroundings
 from jobgate.core.settings import Settings
 from jobgate.core.upstream_request import IncomingRequest
@@ -153,7 +153,7 @@ def some_facts(**changes: Any) -> RelayFacts:
         cluster=a_cluster(),
         place=a_place(),
         chain=a_chain(),
-        state=JobState(status="running", source="hook", seen_at=NOW),
+        state=JobLife(status="running", hook_at=NOW),
         stops=(),
     )
     return replace(facts, **changes)
@@ -222,6 +222,9 @@ class Store(RelayStore, Lookups, JobLookup):
 
     def environment_slug(self) -> str | None:
         raise AssertionError("the relay knows by the access token")
+
+    def life(self, stored: JobLife) -> JobLife:
+        return stored
 
 
 class Secrets(ClusterSecrets):

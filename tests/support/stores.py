@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.boto_aws import BotoAWS
 
@@ -13,8 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.liveness import JobState
 
 TABLE = "jobgate"
+
+
+def job_item(issuer: str, job_id: int, *words: JobState, expires_at: int) -> items.Item:
+    """A job's item as these words leave it."""
+    item = items.job_key(issuer, job_id) | {"expires_at": items.number(expires_at)}
+    for word in words:
+        item |= items.job_word(word)
+    return item
 
 
 def boto_call(environment: Mapping[str, str]) -> AWSCall:

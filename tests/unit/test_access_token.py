@@ -27,9 +27,9 @@ NOW = int(b.NOW)
 def test_a_token_ends_with_the_first_of_its_bounds(
     subject_ends_in: int, *, observed: bool, lives: int
 ) -> None:
-    state = b.a_state() if observed else None
-
-    ends = expiry(subject_expires_at=NOW + subject_ends_in, state=state, bounds=BOUNDS, now=b.NOW)
+    ends = expiry(
+        subject_expires_at=NOW + subject_ends_in, observed=observed, bounds=BOUNDS, now=b.NOW
+    )
 
     assert ends == NOW + lives
 
@@ -37,7 +37,20 @@ def test_a_token_ends_with_the_first_of_its_bounds(
 def test_a_short_maximum_also_bounds_an_unobserved_job() -> None:
     bounds = Bounds(token_max=60)
 
-    assert expiry(subject_expires_at=NOW + 900, state=None, bounds=bounds, now=b.NOW) == NOW + 60
+    ends = expiry(subject_expires_at=NOW + 900, observed=False, bounds=bounds, now=b.NOW)
+
+    assert ends == NOW + 60
+
+
+@pytest.mark.parametrize(("observed", "lives"), [(True, 90_000), (False, 900)])
+def test_without_a_maximum_only_an_observed_job_has_a_token_to_its_id_tokens_end(
+    *, observed: bool, lives: int
+) -> None:
+    bounds = Bounds(token_max=0)
+
+    ends = expiry(subject_expires_at=NOW + 90_000, observed=observed, bounds=bounds, now=b.NOW)
+
+    assert ends == NOW + lives
 
 
 @pytest.mark.parametrize(

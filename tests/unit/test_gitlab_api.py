@@ -206,22 +206,44 @@ def test_a_group_whose_path_is_a_number_is_never_the_group_of_that_id(
 def test_a_job_is_its_projects_only_if_gitlab_shows_it_there(
     server: HTTPSServer, gitlab: GitLabAPI
 ) -> None:
-    server.answer(f"{API}/projects/100/jobs/9001", {"id": 9001})
-    server.answer(f"{API}/projects/100/jobs/9003", {"id": 9001})
+    server.answer(f"{API}/projects/100/jobs/9001", {"id": 9001, "status": "running"})
+    server.answer(f"{API}/projects/100/jobs/9003", {"id": 9001, "status": "running"})
 
-    assert gitlab.has_job(100, 9001)
-    assert not gitlab.has_job(100, 9002)
-    assert not gitlab.has_job(100, 9003)
+    assert gitlab.job_status(100, 9001) == "running"
+    assert gitlab.job_status(100, 9002) is None
+    assert gitlab.job_status(100, 9003) is None
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 429, 500])
 def test_a_job_that_gitlab_does_not_answer_for_is_unknown(
     server: HTTPSServer, gitlab: GitLabAPI, status: int
 ) -> None:
-    server.answer(f"{API}/projects/100/jobs/9001", {"id": 9001}, status=status)
+    job = {"id": 9001, "status": "success"}
+    server.answer(f"{API}/projects/100/jobs/9001", job, status=status)
 
     with pytest.raises(Unavailable):
-        gitlab.has_job(100, 9001)
+        gitlab.job_status(100, 9001)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"id": 9001},
+        {"id": 9001, "status": None},
+        {"id": 9001, "status": ""},
+        {"id": 9001, "status": ["running"]},
+        {"id": "9001", "status": "running"},
+        {"status": "running"},
+        [],
+    ],
+)
+def test_a_job_in_another_form_than_gitlabs_is_unknown(
+    server: HTTPSServer, gitlab: GitLabAPI, job: object
+) -> None:
+    server.answer(f"{API}/projects/100/jobs/9001", job)
+
+    with pytest.raises(Unavailable):
+        gitlab.job_status(100, 9001)
 
 
 ENVIRONMENTS = f"{API}/projects/100/environments?name=review%2F1&per_page=100"

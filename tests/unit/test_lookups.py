@@ -9,7 +9,7 @@ from jobgate.ports import Deployment, GitLabGroup, GitLabProject, JobLookup
 from jobgate.usecases.lookups import LazyLookups
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakePlaceStore
+from tests.support.fakes import FakeClock, FakePlaceStore, a_watch
 from tests.support.refresh_fakes import FakeGitLab
 
 BOUNDS = Bounds()
@@ -39,6 +39,7 @@ class Setting:
             lambda: deployment or b.a_deployment(),
             self._gitlab_of,
             self.store,
+            a_watch(self.clock),
             settings=settings or Settings(),
             bounds=BOUNDS,
             clock=self.clock,
@@ -143,7 +144,7 @@ def test_instance_wide_a_job_of_any_root_is_looked_up() -> None:
 def test_all_that_one_request_asks_for_shares_one_budget() -> None:
     setting = Setting(settings=Settings(legacy_slugs=True))
     setting.store.saved_places.clear()
-    setting.gitlab.jobs.add((b.APP, 9001))
+    setting.gitlab.jobs[b.APP, 9001] = "running"
     lookup = setting.of(environment="review/1")
 
     lookup.project_runs_job()
@@ -160,23 +161,23 @@ def test_all_that_one_request_asks_for_shares_one_budget() -> None:
 
 def test_a_job_that_its_project_runs_is_asked_about_once() -> None:
     setting = Setting()
-    setting.gitlab.jobs.add((b.APP, 9001))
+    setting.gitlab.jobs[b.APP, 9001] = "running"
 
     assert [setting.of().project_runs_job() for _ in range(3)] == [True, True, True]
-    assert setting.gitlab.calls == [("has_job", (b.APP, 9001))]
+    assert setting.gitlab.calls == [("job_status", (b.APP, 9001))]
 
 
 @pytest.mark.parametrize("elsewhere", [(b.APP, 9002), (101, 9001)])
 def test_a_job_that_its_project_does_not_run_is_not_confirmed(elsewhere: tuple[int, int]) -> None:
     setting = Setting()
-    setting.gitlab.jobs.add(elsewhere)
+    setting.gitlab.jobs[elsewhere] = "running"
 
     assert not setting.of().project_runs_job()
 
 
 def test_a_job_is_confirmed_for_its_own_project_and_issuer_alone() -> None:
     setting = Setting(deployment=b.a_deployment(roots=[("main", "top"), ("other", "top")]))
-    setting.gitlab.jobs.add((b.APP, 9001))
+    setting.gitlab.jobs[b.APP, 9001] = "running"
     setting.of().project_runs_job()
     setting.gitlab.jobs.clear()
 
@@ -186,7 +187,7 @@ def test_a_job_is_confirmed_for_its_own_project_and_issuer_alone() -> None:
 
 def test_a_job_of_an_unknown_root_spends_no_call() -> None:
     setting = Setting()
-    setting.gitlab.jobs.add((b.APP, 9001))
+    setting.gitlab.jobs[b.APP, 9001] = "running"
 
     assert not setting.of(project_path="fork/app").project_runs_job()
     assert setting.gitlab.calls == []
@@ -194,8 +195,8 @@ def test_a_job_of_an_unknown_root_spends_no_call() -> None:
 
 def test_while_gitlab_is_away_no_job_is_confirmed_and_soon_it_is_asked_again() -> None:
     setting = Setting()
-    setting.gitlab.jobs.add((b.APP, 9001))
-    setting.gitlab.failing.add("has_job")
+    setting.gitlab.jobs[b.APP, 9001] = "running"
+    setting.gitlab.failing.add("job_status")
     assert not setting.of().project_runs_job()
     setting.gitlab.failing.clear()
 

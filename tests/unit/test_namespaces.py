@@ -12,7 +12,7 @@ from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.namespaces import NamespaceTree
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakePlaceStore
+from tests.support.fakes import FakeClock, FakePlaceStore, a_watch
 from tests.support.refresh_fakes import FakeGitLab
 
 BOUNDS = Bounds()
@@ -54,13 +54,15 @@ def lazy(
     clock: FakeClock | None = None,
     settings: Settings | None = None,
 ) -> LazyLookups:
+    clock = clock or FakeClock()
     return LazyLookups(
         lambda: deployment or b.a_deployment(),
         lambda _alias: gitlab,
         store or FakePlaceStore(),
+        a_watch(clock),
         settings=settings or Settings(),
         bounds=BOUNDS,
-        clock=clock or FakeClock(),
+        clock=clock,
     )
 
 

@@ -11,7 +11,7 @@ from jobgate.core.agent import AccessAs, Entry
 from jobgate.core.bounds import Bounds
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate
 from jobgate.core.errors import StreamCut, TimedOut, Unavailable
-from jobgate.core.liveness import JobState, Stop, StopKind
+from jobgate.core.liveness import JobLife, Stop, StopKind
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import DECISION_HEADER
 from jobgate.core.upstream_request import IncomingRequest
@@ -301,7 +301,7 @@ def _stop(kind: StopKind, value: str) -> Stop:
         ({"stops": (_stop(StopKind.AGENT, str(AGENT)),)}, (403, "stopped")),
         ({"stops": (_stop(StopKind.ALL, "*"),)}, (403, "stopped")),
         (
-            {"state": JobState(status="success", source="hook", seen_at=NOW)},
+            {"state": JobLife(status="success", hook_at=NOW)},
             (403, "job_finished"),
         ),
         ({"place": None}, (503, "chain_unknown")),

@@ -12,6 +12,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         legacy_slugs=False,
         allowed_identities=frozenset(),
         commit_status=False,
+        job_end="both",
     )
 
 
@@ -23,6 +24,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "JOBGATE_LEGACY_SLUGS": "true",
         "JOBGATE_ALLOWED_IDENTITIES": "system:serviceaccount:a:b, system:basic-user,",
         "JOBGATE_COMMIT_STATUS": "true",
+        "JOBGATE_JOB_END": "probe",
     }
 
     assert Settings.from_environment(environment) == Settings(
@@ -32,6 +34,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         legacy_slugs=True,
         allowed_identities=frozenset({"system:serviceaccount:a:b", "system:basic-user"}),
         commit_status=True,
+        job_end="probe",
     )
 
 
@@ -46,6 +49,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("JOBGATE_ENTRY_LIMIT", "-1"),
         ("JOBGATE_ENTRY_LIMIT", "1e3"),
         ("JOBGATE_FORK_JOBS", "canary-value"),
+        ("JOBGATE_JOB_END", "canary-value"),
+        ("JOBGATE_JOB_END", ""),
     ],
 )
 def test_a_setting_that_is_not_understood_stops_the_start_by_its_name(

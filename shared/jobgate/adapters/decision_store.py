@@ -63,7 +63,7 @@ class DecisionStore(ExchangeStore, RelayStore):
         return {
             "place": items.place_of(place),
             "chain": items.chain_of(chain),
-            "state": items.job_state_of(state, now=self._clock()),
+            "state": items.job_life_of(state, now=self._clock()),
             "stops": items.stops_of(stops),
         }
 

@@ -83,12 +83,12 @@ class GitLabAPI(GitLabOfJobs):
                 return group
         return None
 
-    def has_job(self, project_id: int, job_id: int) -> bool:
+    def job_status(self, project_id: int, job_id: int) -> str | None:
         body = self._object(f"/projects/{project_id}/jobs/{job_id}")
         if body is None:
-            return False
+            return None
         try:
-            return _int(body["id"]) == job_id
+            return _str(body["status"]) if _int(body["id"]) == job_id else None
         except (KeyError, TypeError, ValueError) as exc:
             raise Unavailable("a job in a form that isn't GitLab's") from exc
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobgate.core.errors import Unavailable
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
-from jobgate.core.liveness import JobState, Stop, StopKind
+from jobgate.core.liveness import NOTHING_HEARD, JobLife, Stop, StopKind
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from jobgate.core.liveness import JobState
 
 Item = dict[str, Any]
 """An item in DynamoDB's attribute form: {"pk": {"S": "…"}, …}."""
@@ -28,7 +30,7 @@ VERSION = 1
 # An item holds 400 KB; a configuration of 1,000 entries unpacks to far less than this.
 _BODY_MAX = 16 * 1024 * 1024
 _STAMP = "agent_"
-_SOURCES: Mapping[str, Literal["hook", "probe"]] = {"hook": "hook", "probe": "probe"}
+_WORD = {"status", "source", "hook_at", "probe_at", "finished_at"}
 
 
 def key(pk: str, sk: str) -> Item:
@@ -147,34 +149,46 @@ def chain_of(item: Item | None) -> NamespaceChain | None:
     return _read(item, read)
 
 
-def job_item(issuer: str, job_id: int, state: JobState, *, expires_at: int) -> Item:
-    """A job's state; `status` is an attribute of its own, for the condition of the write."""
-    item = job_key(issuer, job_id) | {
-        "v": _number(VERSION),
-        "status": {"S": state.status},
-        "source": {"S": state.source},
-        "seen_at": _number(state.seen_at),
-        "expires_at": _number(expires_at),
+def job_word(word: JobState) -> Item:
+    """The attributes of a job's item that a word about it sets."""
+    attributes = {
+        "v": number(VERSION),
+        "status": {"S": word.status},
+        "source": {"S": word.source},
+        f"{word.source}_at": number(word.seen_at),
     }
-    if state.finished_at is not None:
-        item["finished_at"] = _number(state.finished_at)
-    return item
+    if word.finished_at is not None:
+        attributes["finished_at"] = number(word.finished_at)
+    return attributes
 
 
-def job_state_of(item: Item | None, *, now: float) -> JobState | None:
-    """The reverse of `job_item`; DynamoDB deletes expired items late, so they're absent here."""
+def job_question(now: float) -> Item:
+    """The attributes of a job's item that a question about it sets."""
+    return {"v": number(VERSION), "asked_at": number(now)}
+
+
+def job_life_of(item: Item | None, *, now: float) -> JobLife:
+    """A job's item; DynamoDB deletes expired items late, so they're absent here.
+
+    One that was only asked about has no status yet, and none of what comes with it.
+    """
     if item is None:
-        return None
+        return NOTHING_HEARD
     check_version(item)
     try:
         if float(item["expires_at"]["N"]) <= now:
-            return None
-        finished = item.get("finished_at")
-        return JobState(
+            return NOTHING_HEARD
+        asked = {name: _optional(item, name) for name in ("asked_at", "asked_since")}
+        if not item.keys() & _WORD:
+            return JobLife(asked_at=float(item["asked_at"]["N"]), asked_since=asked["asked_since"])
+        last = f"{item['source']['S']}_at"
+        heard = {name: _optional(item, name) for name in ("hook_at", "probe_at")}
+        heard[last] = float(item[last]["N"])
+        return JobLife(
             status=item["status"]["S"],
-            source=_SOURCES[item["source"]["S"]],
-            seen_at=float(item["seen_at"]["N"]),
-            finished_at=None if finished is None else float(finished["N"]),
+            finished_at=_optional(item, "finished_at"),
+            **heard,
+            **asked,
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a job's state that can't be read") from exc
@@ -185,8 +199,15 @@ def stops_item(issuer: str, stops: Iterable[Stop]) -> Item:
     return stops_key(issuer) | _body(
         {
             "stops": [
-                {"kind": s.kind, "value": s.value, "until": s.until, "by": s.by, "why": s.why}
-                for s in stops
+                {
+                    "kind": stop.kind,
+                    "value": stop.value,
+                    "until": stop.until,
+                    "by": stop.by,
+                    "why": stop.why,
+                    "at": stop.at,
+                }
+                for stop in stops
             ]
         }
     )
@@ -253,14 +274,15 @@ def settings_of(item: Item | None) -> tuple[str, str | None] | None:
 def compressed_body(value: Mapping[str, Any]) -> Item:
     """A body that may be large: JSON, compressed."""
     text = json.dumps(value, separators=(",", ":"))
-    return {"v": _number(VERSION), "body": {"B": zlib.compress(text.encode())}}
+    return {"v": number(VERSION), "body": {"B": zlib.compress(text.encode())}}
 
 
 def _body(value: Mapping[str, Any]) -> Item:
-    return {"v": _number(VERSION), "body": {"S": json.dumps(value, separators=(",", ":"))}}
+    return {"v": number(VERSION), "body": {"S": json.dumps(value, separators=(",", ":"))}}
 
 
-def _number(value: float) -> dict[str, str]:
+def number(value: float) -> Item:
+    """A number's attribute."""
     return {"N": repr(value)}
 
 
@@ -294,3 +316,7 @@ def _decompress(data: bytes) -> bytes:
 
 def _read(item: Item | None, of: Callable[[dict[str, Any]], T]) -> T | None:
     return None if item is None else read_body(item, of)
+
+
+def _optional(item: Item, name: str) -> float | None:
+    return float(item[name]["N"]) if name in item else None

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobgate.core.bounds import Bounds
-    from jobgate.core.liveness import JobState
 
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
@@ -40,14 +39,16 @@ def audience(base_url: str) -> str:
     return f"{base_url}/agents"
 
 
-def expiry(*, subject_expires_at: int, state: JobState | None, bounds: Bounds, now: float) -> int:
+def expiry(*, subject_expires_at: int, observed: bool, bounds: Bounds, now: float) -> int:
     """When an access token made now ends, in epoch seconds.
 
-    The least of the ID token's own end, the deployment's maximum, and a short life for a job of
-    which nothing was heard yet, since nothing may be heard of its end either.
+    The least of the ID token's own end, the deployment's maximum (0: none), and a short life for a
+    job whose end may not be heard of.
     """
-    life = bounds.token_max if state is not None else min(bounds.token_max, bounds.unobserved_life)
-    return min(subject_expires_at, int(now + life))
+    lives = [bounds.token_max] if bounds.token_max else []
+    if not observed:
+        lives.append(bounds.unobserved_life)
+    return min([subject_expires_at, *(int(now + life) for life in lives)])
 
 
 def claims_of(token: AccessToken, *, base_url: str, now: float) -> dict[str, Any]:

@@ -7,13 +7,17 @@ has a parameter of the same name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _BOOLEANS = {"true": True, "false": False}
+JobEnd = Literal["hook", "probe", "both"]
 _FORK_JOBS: Mapping[str, Literal["allow", "deny"]] = {"allow": "allow", "deny": "deny"}
+_JOB_ENDS: Mapping[str, JobEnd] = {"hook": "hook", "probe": "probe", "both": "both"}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class Settings:
     computed.
     `allowed_identities`: users and groups with a reserved name that may be impersonated.
     `commit_status`: report a refresh as a status of the pushed commit.
+    `job_end`: how a job's end is learned, by GitLab's hook, by asking GitLab, or both. A hook's
+    word that a job has ended always counts.
     """
 
     instance_wide: bool = False
@@ -37,6 +43,7 @@ class Settings:
     legacy_slugs: bool = False
     allowed_identities: frozenset[str] = frozenset()
     commit_status: bool = False
+    job_end: JobEnd = "both"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -49,10 +56,11 @@ class Settings:
         return cls(
             instance_wide=_boolean(environment, "INSTANCE_WIDE", otherwise=default.instance_wide),
             entry_limit=_number(environment, "ENTRY_LIMIT", otherwise=default.entry_limit),
-            fork_jobs=_choice(environment, "FORK_JOBS", otherwise=default.fork_jobs),
+            fork_jobs=_choice(environment, "FORK_JOBS", _FORK_JOBS, otherwise=default.fork_jobs),
             legacy_slugs=_boolean(environment, "LEGACY_SLUGS", otherwise=default.legacy_slugs),
             allowed_identities=frozenset(name.strip() for name in names if name.strip()),
             commit_status=_boolean(environment, "COMMIT_STATUS", otherwise=default.commit_status),
+            job_end=_choice(environment, "JOB_END", _JOB_ENDS, otherwise=default.job_end),
         )
 
 
@@ -75,11 +83,11 @@ def _number(environment: Mapping[str, str], name: str, *, otherwise: int) -> int
 
 
 def _choice(
-    environment: Mapping[str, str], name: str, *, otherwise: Literal["allow", "deny"]
-) -> Literal["allow", "deny"]:
+    environment: Mapping[str, str], name: str, choices: Mapping[str, T], *, otherwise: T
+) -> T:
     given = environment.get(f"JOBGATE_{name}")
     if given is None:
         return otherwise
-    if given not in _FORK_JOBS:
-        raise ValueError(f"JOBGATE_{name} is neither allow nor deny")
-    return _FORK_JOBS[given]
+    if given not in choices:
+        raise ValueError(f"JOBGATE_{name} is none of {', '.join(choices)}")
+    return choices[given]

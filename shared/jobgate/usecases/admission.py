@@ -14,7 +14,7 @@ from jobgate.core.agent import AsAgent
 from jobgate.core.authorization import Denied, authorize, trusted_chain
 from jobgate.core.errors import InvalidToken
 from jobgate.core.impersonation import identity_of
-from jobgate.core.liveness import life_refusal
+from jobgate.core.liveness import end_refusal, stop_refusal
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import CHANGED, TOKEN_INVALID, Refusal
 
@@ -87,7 +87,9 @@ class Admission:
         facts, now = known.facts, self.clock()
         if facts.snapshot is None or facts.cluster is None:
             return Refusal(reason=Reason.NOT_LISTED)
-        ended = life_refusal(job, agent_id=agent_id, state=facts.state, stops=facts.stops, now=now)
+        ended = stop_refusal(job, agent_id=agent_id, stops=facts.stops, now=now) or end_refusal(
+            facts.state, settings=self.settings, bounds=self.bounds, now=now
+        )
         if ended is not None:
             return Refusal(reason=ended)
         decision = authorize(

@@ -131,7 +131,7 @@ class Exchange:
             jti=self.new_id(),
             expires_at=access_token.expiry(
                 subject_expires_at=presented.verified.expires_at,
-                state=choice.judged.facts.state,
+                observed=choice.judged.observed,
                 bounds=self.bounds,
                 now=now,
             ),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core.authorization import Allowed, Denied, authorize, fork_refusal, trusted_chain
-from jobgate.core.liveness import life_refusal
+from jobgate.core.liveness import end_refusal, is_observed, stop_refusal
 from jobgate.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ class Judged:
 class JudgedJob:
     """A job as GitLab knows it, what was known of it, and every agent that may concern it.
 
-    `chain` is the trusted one. `groups_unknown`: agents that only a group leads to may be missing.
+    `chain` is the trusted one. `observed`: the job's end won't be missed. `groups_unknown`: agents
+    that only a group leads to may be missing.
     """
 
     job: JobIdentity
     facts: ExchangeFacts
     chain: NamespaceChain | None
+    observed: bool
     agents: tuple[Judged, ...]
     groups_unknown: bool
 
@@ -64,10 +66,10 @@ class JobDecisions:
         job = verified.job
         if reason := self._token_refusal(verified):
             return Denied(reason)
-        facts = self.store.exchange_facts(job)
-        if reason := self._life_refusal(job, facts, None):
-            return Denied(reason)
         lookup = self.lookups.of(job)
+        facts = self._facts_of_running(job, lookup)
+        if isinstance(facts, Denied):
+            return facts
         if not (verified.project_is_certain or lookup.project_runs_job()):
             return Denied(Reason.JOB_UNKNOWN)
         job = dataclasses.replace(job, environment_slug=lookup.environment_slug())
@@ -77,6 +79,9 @@ class JobDecisions:
             job=job,
             facts=facts,
             chain=chain,
+            observed=is_observed(
+                facts.state, settings=self.settings, bounds=self.bounds, now=self.clock()
+            ),
             agents=self._judged(job, facts, surroundings, chain, lookup),
             groups_unknown=chain is None and (job.issuer, job.root_path) in self.deployment().roots,
         )
@@ -115,7 +120,7 @@ class JobDecisions:
             job, agent, where, settings=self.settings, bounds=self.bounds, now=self.clock()
         )
         # After the configuration's word: a stop tells of no agent that doesn't name the job.
-        if isinstance(decision, Allowed) and (reason := self._life_refusal(job, facts, agent_id)):
+        if isinstance(decision, Allowed) and (reason := self._stop_refusal(job, facts, agent_id)):
             return Denied(reason, decision.grant.rule)
         return decision
 
@@ -125,12 +130,20 @@ class JobDecisions:
             return Reason.TOKEN_EXPIRED
         return fork_refusal(verified, self.settings)
 
-    def _life_refusal(
+    def _facts_of_running(self, job: JobIdentity, lookup: JobLookup) -> ExchangeFacts | Denied:
+        """What is known of a job that still runs and that no operator has stopped."""
+        facts = self.store.exchange_facts(job)
+        if reason := self._stop_refusal(job, facts, None):
+            return Denied(reason)
+        life, now = lookup.life(facts.state), self.clock()
+        if reason := end_refusal(life, settings=self.settings, bounds=self.bounds, now=now):
+            return Denied(reason)
+        return dataclasses.replace(facts, state=life)
+
+    def _stop_refusal(
         self, job: JobIdentity, facts: ExchangeFacts, agent_id: int | None
     ) -> Reason | None:
-        return life_refusal(
-            job, agent_id=agent_id, state=facts.state, stops=facts.stops, now=self.clock()
-        )
+        return stop_refusal(job, agent_id=agent_id, stops=facts.stops, now=self.clock())
 
 
 def nearest_refusal(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from jobgate.core.environment import slug_can_be_computed
 from jobgate.core.errors import Unavailable
 from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
 from jobgate.ports import JobLookup, Lookups
+from jobgate.usecases.memory import Memory
 from jobgate.usecases.namespaces import NamespaceTree
 
 if TYPE_CHECKING:
@@ -16,32 +17,18 @@ if TYPE_CHECKING:
 
     from jobgate.core.bounds import Bounds
     from jobgate.core.job import JobIdentity
+    from jobgate.core.liveness import JobLife
     from jobgate.core.settings import Settings
     from jobgate.ports import Clock, Deployment, GitLabOfJobs, PlaceStore
+    from jobgate.usecases.job_watch import JobWatch
 
 # After a failure: else each request would wait for LAZY_BUDGET, and ask a slow GitLab yet again.
 _COOL_DOWN_SECONDS = 10.0
-_REMEMBERED_MAX = 1024
 
 T = TypeVar("T")
 
 
-class _Memory(Generic[T]):
-    """The latest few values; the oldest is forgotten first."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
-
-    def get(self, key: Hashable) -> T | None:
-        return self._values.get(key)
-
-    def keep(self, key: Hashable, value: T) -> None:
-        self._values.pop(key, None)
-        self._values[key] = value
-        if len(self._values) > _REMEMBERED_MAX:
-            self._values.popitem(last=False)
-
-
+@dataclass(frozen=True, slots=True)
 class LazyLookups(Lookups):
     """Asks GitLab only when what is stored isn't fresh, and only for jobs of a known root.
 
@@ -53,26 +40,17 @@ class LazyLookups(Lookups):
     needs no read for it: which projects a decision is about is known from the snapshots only.
     """
 
-    def __init__(
-        self,
-        deployment: Callable[[], Deployment],
-        gitlab_of: Callable[[str], GitLabOfJobs],
-        store: PlaceStore,
-        *,
-        settings: Settings,
-        bounds: Bounds,
-        clock: Clock,
-    ) -> None:
-        self.deployment = deployment
-        self.gitlab_of = gitlab_of
-        self.store = store
-        self.settings = settings
-        self.bounds = bounds
-        self.clock = clock
-        self.failures = _Memory[float]()
-        self.places = _Memory[ProjectPlace]()
-        self.confirmed = _Memory[bool]()
-        self.slugs = _Memory[str]()
+    deployment: Callable[[], Deployment]
+    gitlab_of: Callable[[str], GitLabOfJobs]
+    store: PlaceStore
+    watch: JobWatch
+    settings: Settings
+    bounds: Bounds
+    clock: Clock
+    failures: Memory[float] = field(default_factory=Memory)
+    places: Memory[ProjectPlace] = field(default_factory=Memory)
+    confirmed: Memory[bool] = field(default_factory=Memory)
+    slugs: Memory[str] = field(default_factory=Memory)
 
     def of(self, job: JobIdentity) -> JobLookup:
         """See `Lookups.of`."""
@@ -86,6 +64,14 @@ class _LazyLookup(JobLookup):
         self._shared = shared
         self._job = job
         self._known: tuple[GitLabOfJobs, NamespaceTree] | None = None
+        self._told: str | None = None
+
+    def life(self, stored: JobLife) -> JobLife:
+        """See `JobLookup.life`."""
+        job, watch = self._job, self._shared.watch
+        if watch.is_due(stored) and self._is_of_known_root():
+            return watch.asked(job, stored, self._status)
+        return watch.answered(job, stored)
 
     def project_runs_job(self) -> bool:
         """See `JobLookup.project_runs_job`."""
@@ -95,7 +81,7 @@ class _LazyLookup(JobLookup):
             return True
 
         def ask() -> bool:
-            if not self._gitlab.has_job(job.project_id, job.job_id):
+            if self._status() is None:
                 raise Unavailable("a job that its project doesn't run, or that isn't for our token")
             return True
 
@@ -154,6 +140,12 @@ class _LazyLookup(JobLookup):
         if slug is not None:
             slugs.keep(key, slug)
         return slug
+
+    def _status(self) -> str | None:
+        """The job's status, asked for once a request."""
+        if self._told is None:
+            self._told = self._gitlab.job_status(self._job.project_id, self._job.job_id)
+        return self._told
 
     def _config_place(self, project_id: int, stored: ProjectPlace | None) -> ProjectPlace | None:
         if stored is not None and self._is_young(stored.fetched_at):

@@ -49,17 +49,22 @@ class RelayFactsCache:
         if known is not None and 0 <= now - known.read_at < self._bounds.relay_cache:
             return known
         self._known.pop(key, None)
-        facts = self._store.relay_facts(job, agent_id)
-        surroundings = self._surroundings(job, facts)
+        facts, surroundings = self._found(job, self._store.relay_facts(job, agent_id))
         known = self._known[key] = Known(facts, surroundings, now)
         if len(self._known) > _KEPT_MAX:
             self._known.popitem(last=False)
         return known
 
-    def _surroundings(self, job: JobIdentity, facts: RelayFacts) -> Surroundings:
+    def _found(self, job: JobIdentity, facts: RelayFacts) -> tuple[RelayFacts, Surroundings]:
+        """What is stored, with what GitLab had to be asked for."""
         lookup = self._lookups.of(job)
-        surroundings = lookup.surroundings(facts.place, facts.chain)
         if facts.snapshot is None:
-            return surroundings
+            return facts, lookup.surroundings(facts.place, facts.chain)
+        # First of all: its answer is awaited by others, and LAZY_BUDGET is for all of this.
+        life = lookup.life(facts.state)
+        surroundings = lookup.surroundings(facts.place, facts.chain)
         places = lookup.config_places([facts.snapshot.config_project.project_id])
-        return dataclasses.replace(surroundings, config_places=places)
+        return (
+            dataclasses.replace(facts, state=life),
+            dataclasses.replace(surroundings, config_places=places),
+        )
