@@ -63,6 +63,8 @@ class Installation:
             path: int(gitlab.create_project(path)["id"])
             for path in (AGENTS, WEB, OPS, AUDIT, STRANGER)
         }
+        # As GitLab's own form does by default; a webhook can't be tested without a commit.
+        gitlab.commit(AGENTS, {"README.md": "# agents\n"})
         installation = cls(stack, namespace, groups, projects)
         installation.register(tell)
         return installation

@@ -224,6 +224,10 @@ class Control:
         """Change a hook's settings."""
         return self.call("edit_hook", hook=hook, **changes)
 
+    def hooks(self) -> list[Json]:
+        """Every hook, without its secrets."""
+        return list(self.call("hooks")["hooks"])
+
     def delete_hook(self, hook: int) -> None:
         """Delete a hook."""
         self.call("delete_hook", hook=hook)
@@ -279,5 +283,5 @@ class Control:
         self.call("clear_requests")
 
     def set_instance(self, **changes: Any) -> None:
-        """Set the instance's `version`, or whether it `disables_failing_hooks`."""
+        """Set the instance's `version`, its `tier`, or whether it `disables_failing_hooks`."""
         self.call("set_instance", **changes)

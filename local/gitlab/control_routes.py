@@ -53,6 +53,7 @@ _VERBS: dict[str, Verb] = {
         control_settings.edit_hook,
         control_settings.delete_hook,
         control_settings.deliveries,
+        control_settings.hooks,
         control_settings.settle,
         control_settings.resend,
         control_settings.lose_deliveries,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from local.gitlab.faults import Fault
 from local.gitlab.instance import ROOT_USER_ID
+from local.gitlab.records import InvalidError
 from local.gitlab.rest_hooks import changed_hook, new_hook
 from local.gitlab.shapes import hook_shape
 
@@ -88,6 +89,13 @@ async def delete_hook(parts: GitLabParts, given: Given) -> Given:
     return {}
 
 
+async def hooks(parts: GitLabParts, given: Given) -> Given:
+    """Every hook, without its secrets."""
+    del given
+    now = parts.instance.clock()
+    return {"hooks": [hook_shape(hook, now=now) for hook in parts.instance.hooks.values()]}
+
+
 async def deliveries(parts: GitLabParts, given: Given) -> Given:
     """The delivery log, oldest first, optionally of one `hook`."""
     hook = given.get("hook")
@@ -144,9 +152,13 @@ async def clear_requests(parts: GitLabParts, given: Given) -> Given:
 
 
 async def set_instance(parts: GitLabParts, given: Given) -> Given:
-    """Set the `version` that is told, and whether the instance `disables_failing_hooks`."""
+    """Set the `version` that is told, the `tier`, and whether it `disables_failing_hooks`."""
     if "version" in given:
         parts.instance.version = str(given["version"])
+    if "tier" in given:
+        if given["tier"] not in {"free", "premium"}:
+            raise InvalidError("no such tier")
+        parts.instance.tier = given["tier"]
     if "disables_failing_hooks" in given:
         parts.instance.disables_failing_hooks = bool(given["disables_failing_hooks"])
     return {}

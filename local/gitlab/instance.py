@@ -39,6 +39,8 @@ class Instance:
     url: str
     clock: Clock
     version: str = "19.0.2-ee"
+    #: Group webhooks need Premium; Free answers as if there were none.
+    tier: str = "premium"
     #: GitLab.com disables failing hooks; a self-managed instance doesn't by default.
     disables_failing_hooks: bool = False
     ids: Ids = field(default_factory=Ids)

@@ -17,6 +17,7 @@ from local.gitlab.context import (
     admin_caller,
     answer,
     group_of,
+    not_found,
     parameters,
     project_of,
     record_not_found,
@@ -83,7 +84,10 @@ def _owner(request: web.Request) -> tuple[str, int | None]:
     if path.startswith("/api/v4/projects/"):
         return "project", project_of(request, role="maintainer").id
     if path.startswith("/api/v4/groups/"):
-        return "group", group_of(request, role="owner").id
+        group = group_of(request, role="owner")
+        if request.app[PARTS].instance.tier == "free":
+            raise not_found("Group Hook")
+        return "group", group.id
     admin_caller(request)
     return "system", None
 

@@ -17,11 +17,12 @@ from local.gitlab.context import (
     group_of,
     known_caller,
     project_of,
+    record_not_found,
     refused,
     truth,
 )
 from local.gitlab.pagination import next_link, page_by_number, page_size
-from local.gitlab.shapes import basic_project, full_group, full_project, public_group
+from local.gitlab.shapes import basic_project, basic_user, full_group, full_project, public_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,6 +143,24 @@ async def list_group_projects(request: web.Request) -> web.Response:
         ]
     seen = [project for project in projects if instance.sees_project(user, project)]
     return listed(request, _in_order(request, _filtered(request, seen)), _project_shape(request))
+
+
+@routes.get("/api/v4/projects/{id}/members/all/{user_id}")
+@routes.get("/api/v4/groups/{id}/members/all/{user_id}")
+async def get_member(request: web.Request) -> web.Response:
+    """A member, by own membership or an inherited one."""
+    instance = request.app[PARTS].instance
+    text = request.match_info["user_id"]
+    known_caller(request)
+    user = next((u for u in instance.places.users.values() if str(u.id) == text), None)
+    if request.path.startswith("/api/v4/projects/"):
+        project = project_of(request)
+        level = 0 if user is None else instance.role_level(user, project)
+    else:
+        level = 0 if user is None else instance.group_level(user, group_of(request).id)
+    if user is None or level == 0:
+        raise record_not_found()
+    return answer(basic_user(instance, user) | {"access_level": level, "expires_at": None})
 
 
 def _listed_groups(request: web.Request, groups: list[Group]) -> web.Response:

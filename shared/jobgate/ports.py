@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jobgate.core.liveness import JobLife, JobState, Stop
     from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
     from jobgate.core.upstream_request import UpstreamRequest
+    from jobgate.core.webhook import HookSecrets
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -374,6 +375,22 @@ class CommitStatuses(Protocol):
 
     def post(self, issuer: str, project: ConfigProject, commit: str, status: CommitStatus) -> None:
         """Never raises: a status decides nothing."""
+        ...
+
+
+class HooksOf(Protocol):
+    """An issuer's webhooks by its alias."""
+
+    def __call__(self, alias: str, /, *, fresh: bool) -> Iterable[HookSecrets]:
+        """`fresh` asks for secrets that were stored a few seconds ago."""
+        ...
+
+
+class HookSightings(Protocol):
+    """Remembers that a webhook delivers, for people who ask whether it does."""
+
+    def note(self, issuer: str, hook: HookSecrets, *, at: float) -> None:
+        """Never raises, and may leave out what says nothing new: a sighting decides nothing."""
         ...
 
 

@@ -115,6 +115,7 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
 
 def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/gitlab_webhook`."""
+    from jobgate.adapters.hook_sightings import DynamoDBHookSightings
     from jobgate.adapters.log import log
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.secrets import SecretReader
@@ -126,6 +127,7 @@ def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
     secrets = SecretReader(call, clock=_clock)
     receiver = ReceiveWebhook(
         hooks_of=hooks_in(secrets, environment["JOBGATE_GITLAB_HOOKS_SECRET"]),
+        sightings=DynamoDBHookSightings(call, environment["JOBGATE_TABLE"], log=log),
         queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
         jobs=_jobs(environment, call, bounds=bounds),
         clock=_clock,

@@ -568,3 +568,15 @@ def listed(value: Any) -> list[Any]:
 
 def camel_case(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
+
+
+def test_a_message_in_the_dead_letter_queue_raises_an_alarm(resources: dict[str, Any]) -> None:
+    alarm = resources["RefreshFailuresAlarm"]["Properties"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == (
+        "AWS/SQS",
+        "ApproximateNumberOfMessagesVisible",
+    )
+    (dimension,) = alarm["Dimensions"]
+    assert dimension["Value"] == {"Fn::GetAtt": ["RefreshDeadLetterQueue", "QueueName"]}
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +9,6 @@ from jobgate.adapters import agent_items, items
 from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.refresh_queue import RefreshMessage, message_of
 from jobgate.core.bounds import Bounds
-from jobgate.core.webhook import HookSecrets, is_authentic
 from moto import mock_aws
 
 from local.certificates import CertificateAuthority
@@ -64,42 +59,6 @@ def stack() -> Iterator[OperatorsStack]:
 @pytest.fixture
 def token_file(gitlab: GitLab, tmp_path: Path) -> Path:
     return a_file(tmp_path / "run-time", gitlab.control.create_token(["read_api"], group="top"))
-
-
-@dataclass(frozen=True, slots=True)
-class Receiver:
-    """A server that takes webhooks: (path, headers by lower-case name, body) of each."""
-
-    url: str
-    received: list[tuple[str, dict[str, str], bytes]]
-
-
-@pytest.fixture
-def receiver(authority: CertificateAuthority, tmp_path: Path) -> Iterator[Receiver]:
-    received: list[tuple[str, dict[str, str], bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            received.append((self.path, headers, body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: a test's output is its own."""
-
-    files = authority.issue("receiver", tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(files.certificate, files.key)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Receiver(f"https://127.0.0.1:{server.server_port}", received)
-        server.shutdown()
-        thread.join()
 
 
 def a_file(path: Path, content: str) -> Path:
@@ -331,103 +290,6 @@ def test_nothing_is_registered_before_the_set_up(tmp_path: Path) -> None:
         answer = register(OperatorsStack.deploy(), tmp_path, "top/agents", "prod")
     assert answer.code == 2
     assert "jobgate setup" in answer.err
-
-
-# --- Webhooks ---
-
-
-@pytest.fixture
-def set_up_token(ready: OperatorsStack, gitlab: GitLab) -> OperatorsStack:
-    ready.environment["GITLAB_TOKEN"] = gitlab.control.create_token(
-        ["api"], group="top", role="owner"
-    )
-    return ready
-
-
-def connect(stack: OperatorsStack, path: str) -> Answer:
-    return stack.run("gitlab", "connect", path, "--json")
-
-
-def test_group_hook_delivers_what_its_stored_secrets_prove(
-    set_up_token: OperatorsStack, gitlab: GitLab, receiver: Receiver
-) -> None:
-    set_up_token.json("setup", "--base-url", receiver.url)
-    gitlab.control.create_group("told", id=8)
-    set_up_token.environment["GITLAB_TOKEN"] = gitlab.control.create_token(["api"])
-    answer = connect(set_up_token, "told")
-    assert answer.json["scope"] == {"kind": "group", "id": 8}
-    gitlab.control.create_project("told/app")
-    gitlab.control.commit("told/app", {"README": "a"})
-    gitlab.control.finish_job(gitlab.control.create_job("told/app"))
-    gitlab.control.settle()
-    (entry,) = set_up_token.secret("hooks")["main"]
-    secrets = HookSecrets(secret_token=entry["secret_token"], signing_token=entry["signing_token"])
-    events = [headers["x-gitlab-event"] for _, headers, _ in receiver.received]
-    assert {"Push Hook", "Job Hook"} <= set(events)
-    for path, headers, body in receiver.received:
-        assert path == "/webhooks/gitlab/main"
-        now = float(headers["webhook-timestamp"])
-        assert is_authentic(headers, body, hooks=[secrets], now=now)
-        stale = HookSecrets(secret_token=None, signing_token="whsec_" + "A" * 43 + "=")
-        assert not is_authentic(headers, body, hooks=[stale], now=now)
-    assert entry["secret_token"] not in answer.out
-
-
-def test_connecting_a_project_again_renews_the_secrets_of_the_same_hook(
-    set_up_token: OperatorsStack, gitlab: GitLab
-) -> None:
-    gitlab.control.create_project("top/again", id=70)
-    first = connect(set_up_token, "top/again")
-    (before,) = set_up_token.secret("hooks")["main"]
-    again = connect(set_up_token, "top/again")
-    (after,) = set_up_token.secret("hooks")["main"]
-    assert (first.json["created"], again.json["created"]) == (True, False)
-    assert before["scope"] == after["scope"] == {"kind": "project", "id": 70}
-    assert after["secret_token"] != before["secret_token"]
-
-
-def test_secrets_of_other_places_stay(set_up_token: OperatorsStack) -> None:
-    connect(set_up_token, "top/agents")
-    connect(set_up_token, "top/Other")
-    connect(set_up_token, "top/agents")
-    scopes = [entry["scope"]["id"] for entry in set_up_token.secret("hooks")["main"]]
-    assert sorted(scopes) == [50, 51]
-
-
-def test_older_gitlab_is_given_a_secret_token_alone(
-    set_up_token: OperatorsStack, gitlab: GitLab
-) -> None:
-    gitlab.control.set_instance(version="18.11.1")
-    assert connect(set_up_token, "top/agents").json["signed"] is False
-    assert set_up_token.secret("hooks")["main"][0]["signing_token"] is None
-
-
-def test_group_without_group_hooks_is_told_what_to_do(
-    set_up_token: OperatorsStack, gitlab: GitLab
-) -> None:
-    gitlab.control.fail_next("/groups/7/hooks", status=404, times=2)
-    answer = connect(set_up_token, "top")
-    assert answer.code == 4
-    assert "Premium" in answer.err
-
-
-def test_place_that_the_token_does_not_see_is_an_input_error(set_up_token: OperatorsStack) -> None:
-    assert connect(set_up_token, "top/none").code == 2
-
-
-def test_token_without_the_right_is_refused(ready: OperatorsStack, gitlab: GitLab) -> None:
-    token = gitlab.control.create_token(["read_api"], group="top")
-    ready.environment["GITLAB_TOKEN"] = token
-    answer = connect(ready, "top/agents")
-    assert answer.code == 4
-    assert token not in answer.out + answer.err
-
-
-def test_set_up_token_comes_from_the_environment_alone(ready: OperatorsStack) -> None:
-    answer = connect(ready, "top")
-    assert answer.code == 2
-    assert "GITLAB_TOKEN" in answer.err
-    assert ready.secret("hooks") == {}
 
 
 # --- Clients' identities ---

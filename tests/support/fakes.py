@@ -13,6 +13,7 @@ from jobgate.core.settings import Settings
 from jobgate.ports import (
     CommitStatuses,
     ExchangeStore,
+    HookSightings,
     JobLookup,
     JobStates,
     Lookups,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.liveness import JobLife, JobState
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
+    from jobgate.core.webhook import HookSecrets
     from jobgate.ports import ExchangeFacts
 
 
@@ -206,6 +208,16 @@ class FakeCommitStatuses(CommitStatuses):
 
     def post(self, issuer: str, project: ConfigProject, commit: str, status: CommitStatus) -> None:
         self.posted.append((commit, status))
+
+
+class FakeHookSightings(HookSightings):
+    """Keeps what was noted, in order."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, HookSecrets, float]] = []
+
+    def note(self, issuer: str, hook: HookSecrets, *, at: float) -> None:
+        self.noted.append((issuer, hook, at))
 
 
 class FakeRefreshQueue(RefreshQueue):

@@ -73,7 +73,9 @@ class OperatorsStack:
         }
         real("dynamodb", "CreateTable", request)
         key = {"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"}
-        queue = {"QueueName": "refresh.fifo", "Attributes": {"FifoQueue": "true"}}
+        fifo = {"FifoQueue": "true"}
+        queue = {"QueueName": "refresh.fifo", "Attributes": fifo}
+        dead = {"QueueName": "dead.fifo", "Attributes": fifo}
         secret = ("secretsmanager", "CreateSecret")
         outputs = {
             "BaseUrl": "https://api.example.test/live",
@@ -84,6 +86,7 @@ class OperatorsStack:
             "GitLabTokensArn": real(*secret, {"Name": "tokens", "SecretString": "{}"})["ARN"],
             "GitLabHooksArn": real(*secret, {"Name": "hooks", "SecretString": "{}"})["ARN"],
             "RefreshQueueUrl": real("sqs", "CreateQueue", queue)["QueueUrl"],
+            "RefreshDeadLetterQueueUrl": real("sqs", "CreateQueue", dead)["QueueUrl"],
             "ClusterSecretPrefix": f"jobgate/{NAME}/cluster/",
         }
         return cls(outputs, real)
@@ -99,6 +102,10 @@ class OperatorsStack:
             raise AWSError("ValidationError")
         outputs = [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()]
         return {"Stacks": [{"StackStatus": "CREATE_COMPLETE", "Outputs": outputs}]}
+
+    def sleep(self, seconds: float) -> None:
+        """No wait: time passes at once."""
+        self.now += seconds
 
     @property
     def stack(self) -> Stack:
@@ -117,7 +124,9 @@ class OperatorsStack:
 
     def run(self, *arguments: object) -> Answer:
         """Run a command for people."""
-        outside = Outside(aws=self, environment=self.environment, clock=lambda: self.now)
+        outside = Outside(
+            aws=self, environment=self.environment, clock=lambda: self.now, sleep=self.sleep
+        )
         self.calls.clear()
         found = CliRunner().invoke(
             app, [str(a) for a in arguments], obj=outside, env={"JOBGATE_STACK": NAME}

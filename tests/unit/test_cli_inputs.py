@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jobgate.cli import inputs
 from jobgate.cli.errors import Refused
-from jobgate.cli.gitlab_setup import Scope, hook_body, hook_entry, major_version, new_secrets
+from jobgate.cli.gitlab_setup import major_version
+from jobgate.cli.hooks import hook_body, hook_entry, new_secrets
 from jobgate.cli.issuers import settled
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate, cluster_secret
 from jobgate.core.errors import InvalidRequest, Unavailable
+from jobgate.core.hook import HookScope
 from jobgate.core.issuer import Issuer
 
 if TYPE_CHECKING:
@@ -288,28 +290,25 @@ def test_instance_keeps_its_alias() -> None:
 
 # --- Webhooks ---
 
-
-@pytest.mark.parametrize(("major", "signs"), [(18, False), (19, True), (20, True)])
-def test_gitlab_signs_from_version_19_on(major: int, *, signs: bool) -> None:
-    assert (new_secrets(major).signing_token is not None) is signs
+GROUP = HookScope("group", 7)
 
 
 def test_signing_token_is_a_standard_webhooks_secret_of_32_bytes() -> None:
-    token = new_secrets(19).signing_token
+    token = new_secrets(signing=True).signing_token
     assert token is not None
     assert token.startswith("whsec_")
     assert len(base64.b64decode(token.removeprefix("whsec_"), validate=True)) == 32
 
 
 def test_no_two_hooks_share_a_secret() -> None:
-    made = [new_secrets(19) for _ in range(8)]
+    made = [new_secrets(signing=True) for _ in range(8)]
     assert len({hook.secret_token for hook in made} | {hook.signing_token for hook in made}) == 16
 
 
 def test_stored_secrets_are_those_that_gitlab_is_given() -> None:
-    made = new_secrets(19)
-    entry = hook_entry(Scope("group", 7), made)
-    body = hook_body("https://api.test/webhooks/gitlab/main", made)
+    made = new_secrets(signing=True)
+    entry = hook_entry(GROUP, made)
+    body = hook_body(GROUP, "https://api.test/webhooks/gitlab/main", made)
     assert entry["scope"] == {"kind": "group", "id": 7}
     assert (entry["secret_token"], entry["signing_token"]) == (
         body["token"],

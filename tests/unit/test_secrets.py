@@ -8,6 +8,7 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.secrets import SecretReader
 from jobgate.adapters.webhook_http import hooks_in
 from jobgate.core.errors import Unavailable
+from jobgate.core.hook import HookScope
 from jobgate.core.webhook import HookSecrets
 
 from tests.support.fakes import FakeClock
@@ -74,14 +75,32 @@ def test_a_secret_that_cannot_be_used_is_unavailable_and_never_quoted(answer: An
 
 
 def test_hooks_are_those_of_one_issuer() -> None:
-    text = '{"main": [{"secret_token": "s"}, {"signing_token": "whsec_x"}], "other": []}'
+    scoped = '{"id": "e", "signing_token": "whsec_x", "scope": {"kind": "group", "id": 7}}'
+    text = f'{{"main": [{{"secret_token": "s"}}, {scoped}], "other": []}}'
     hooks_of = hooks_in(
         SecretReader(SecretsManager({"SecretString": text}), clock=FakeClock()), "arn"
     )
 
-    assert list(hooks_of("main")) == [
+    assert list(hooks_of("main", fresh=False)) == [
         HookSecrets(secret_token="s", signing_token=None),
-        HookSecrets(secret_token=None, signing_token="whsec_x"),
+        HookSecrets(
+            secret_token=None,
+            signing_token="whsec_x",
+            entry_id="e",
+            scope=HookScope("group", 7),
+        ),
     ]
-    assert list(hooks_of("other")) == []
-    assert list(hooks_of("nobody")) == []
+    assert list(hooks_of("other", fresh=False)) == []
+    assert list(hooks_of("nobody", fresh=False)) == []
+
+
+def test_fresh_hooks_are_read_again_but_not_for_every_stranger() -> None:
+    manager, clock = SecretsManager({"SecretString": '{"main": []}'}), FakeClock()
+    hooks_of = hooks_in(SecretReader(manager, clock=clock), "arn")
+    hooks_of("main", fresh=False)
+    clock.advance(2)
+
+    for _ in range(10):
+        hooks_of("main", fresh=True)
+
+    assert manager.calls == 2

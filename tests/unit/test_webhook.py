@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from jobgate.adapters.webhook_http import WebhookHTTP
 from jobgate.core.errors import InvalidRequest, InvalidToken
-from jobgate.core.webhook import HookSecrets, Ignored, JobSeen, Pushed, event_of, is_authentic
+from jobgate.core.webhook import HookSecrets, Ignored, JobSeen, Pushed, event_of, proven_by
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeJobStates, FakeRefreshQueue
+from tests.support.fakes import FakeClock, FakeHookSightings, FakeJobStates, FakeRefreshQueue
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SIGNING_TOKEN = "whsec_" + base64.b64encode(KEY).decode()
@@ -52,7 +52,7 @@ def signature(
 def authentic(
     headers: dict[str, str], *hooks: HookSecrets, body: bytes = BODY, now: float = b.NOW
 ) -> bool:
-    return is_authentic(headers, body, hooks=hooks, now=now)
+    return proven_by(headers, body, hooks=hooks, now=now) is not None
 
 
 def test_the_signature_of_this_test_is_hmac_sha256() -> None:
@@ -204,13 +204,21 @@ class Receiver:
         self.queue = FakeRefreshQueue()
         self.jobs = FakeJobStates(failing=failing_jobs)
         self.logged: list[str] = []
+        self.sightings = FakeHookSightings()
+        self.fresh: list[HookSecrets] = [PLAIN]
+        self.asked: list[bool] = []
         self.use_case = ReceiveWebhook(
-            hooks_of=lambda alias: [PLAIN] if alias == "main" else [],
+            hooks_of=self.hooks_of,
+            sightings=self.sightings,
             queue=self.queue,
             jobs=self.jobs,
             clock=FakeClock(),
         )
         self.route = WebhookHTTP(self.use_case, log=self.logged.append)
+
+    def hooks_of(self, alias: str, *, fresh: bool) -> list[HookSecrets]:
+        self.asked.append(fresh)
+        return (self.fresh if fresh else [PLAIN]) if alias == "main" else []
 
     def receive(self, payload: Any, *, alias: str = "main", **headers: str) -> str:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -274,6 +282,32 @@ def test_a_hooks_secret_is_good_for_its_own_issuer_alone() -> None:
         receiver.receive(PUSH, alias="other")
 
     assert receiver.queue.refreshes == []
+
+
+def test_secrets_that_were_stored_a_moment_ago_count() -> None:
+    receiver = Receiver()
+    receiver.fresh = [HookSecrets(secret_token="new", signing_token=None)]
+
+    assert receiver.post(json.dumps(PUSH), token="new")["statusCode"] == 202
+    assert receiver.asked == [False, True]
+
+
+def test_known_secrets_are_not_read_again() -> None:
+    receiver = Receiver()
+
+    receiver.receive(PUSH)
+
+    assert receiver.asked == [False]
+
+
+def test_a_delivery_is_noted_with_the_hook_that_sent_it() -> None:
+    receiver = Receiver()
+
+    receiver.receive(PUSH)
+    with pytest.raises(InvalidToken):
+        receiver.receive(PUSH, x_gitlab_token="wrong")
+
+    assert receiver.sightings.noted == [("main", PLAIN, b.NOW)]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobgate.core.errors import Unavailable
+from jobgate.core.hook import HookSeen
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import NOTHING_HEARD, JobLife, Stop, StopKind
@@ -74,6 +75,11 @@ def config_project_key(issuer: str, project_id: int) -> Item:
 def job_key(issuer: str, job_id: int) -> Item:
     """Of a job's state."""
     return key(f"JOB#{issuer}#{job_id}", "STATE")
+
+
+def hook_seen_key(issuer: str, kind: str, scope_id: int) -> Item:
+    """Of the last delivery of a webhook: its scope is a project, a group or the instance (id 0)."""
+    return key(f"HOOKS#{issuer}", f"{kind}#{scope_id}")
 
 
 def stops_key(issuer: str) -> Item:
@@ -192,6 +198,26 @@ def job_life_of(item: Item | None, *, now: float) -> JobLife:
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a job's state that can't be read") from exc
+
+
+def hook_seen_item(issuer: str, kind: str, scope_id: int, seen: HookSeen) -> Item:
+    """The last noted delivery of a webhook."""
+    return hook_seen_key(issuer, kind, scope_id) | {
+        "v": number(VERSION),
+        "entry_id": {"S": seen.entry_id},
+        "seen_at": number(seen.at),
+    }
+
+
+def hook_seen_of(item: Item | None) -> HookSeen | None:
+    """The reverse of `hook_seen_item`."""
+    if item is None:
+        return None
+    check_version(item)
+    try:
+        return HookSeen(entry_id=item["entry_id"]["S"], at=float(item["seen_at"]["N"]))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("a webhook's last delivery that can't be read") from exc
 
 
 def stops_item(issuer: str, stops: Iterable[Stop]) -> Item:

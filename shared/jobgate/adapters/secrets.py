@@ -23,12 +23,12 @@ class SecretReader:
         self._clock = clock
         self._read: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def json(self, secret: str) -> dict[str, Any]:
+    def json(self, secret: str, *, max_age: float = _KEPT_SECONDS) -> dict[str, Any]:
         """The JSON object in the secret of this ARN; raises Unavailable."""
         now = self._clock()
         known = self._read.get(secret)
         # Read in the future means that the clock was set back: that isn't young.
-        if known is None or not 0 <= now - known[0] <= _KEPT_SECONDS:
+        if known is None or not 0 <= now - known[0] <= max_age:
             known = self._read[secret] = now, self._value(secret)
         return known[1]
 

@@ -7,32 +7,41 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters.log import failure_text
 from jobgate.adapters.proxy_event import json_answer, request_id_of, request_of
 from jobgate.core.errors import InvalidRequest, InvalidToken, Unavailable
+from jobgate.core.hook import HookScope
 from jobgate.core.issuer import ALIAS_FORM
 from jobgate.core.webhook import HookSecrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from jobgate.adapters.proxy_event import Event
     from jobgate.adapters.secrets import SecretReader
+    from jobgate.ports import HooksOf
     from jobgate.usecases.receive_webhook import ReceiveWebhook
 
+_FRESH_SECONDS = 1.0
 _MAX_BODY_BYTES = 6 * 1024 * 1024  # what Lambda is given at most
 
 
-def hooks_in(secrets: SecretReader, secret: str) -> Callable[[str], Iterable[HookSecrets]]:
+def hooks_in(secrets: SecretReader, secret: str) -> HooksOf:
     """An issuer's webhooks from the secret that holds them all, by alias."""
 
-    def hooks_of(alias: str) -> list[HookSecrets]:
-        entries = secrets.json(secret).get(alias, [])
-        return [
-            HookSecrets(
-                secret_token=entry.get("secret_token"), signing_token=entry.get("signing_token")
-            )
-            for entry in entries
-        ]
+    def hooks_of(alias: str, *, fresh: bool) -> list[HookSecrets]:
+        # Strangers' deliveries ask for fresh ones too, so these are kept for a moment all the same.
+        held = secrets.json(secret, max_age=_FRESH_SECONDS) if fresh else secrets.json(secret)
+        return [_hook(entry) for entry in held.get(alias, [])]
 
     return hooks_of
+
+
+def _hook(entry: Mapping[str, Any]) -> HookSecrets:
+    scope = entry.get("scope")
+    return HookSecrets(
+        secret_token=entry.get("secret_token"),
+        signing_token=entry.get("signing_token"),
+        entry_id=entry.get("id"),
+        scope=None if scope is None else HookScope(scope["kind"], scope["id"]),
+    )
 
 
 class WebhookHTTP:

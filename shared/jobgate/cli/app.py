@@ -7,12 +7,11 @@ import typer
 from botocore.exceptions import BotoCoreError
 from typer.core import TyperGroup
 
-from jobgate.cli import agents, issuers
+from jobgate.cli import agents, gitlab_commands, issuers, queue
 from jobgate.cli import decide as offline
 from jobgate.cli import lint as linting
-from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
-from jobgate.cli.errors import FINDINGS, exit_code, sentence
-from jobgate.cli.gitlab_setup import connect_gitlab
+from jobgate.cli.connect import AsJSON, StackName, connect
+from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
 from jobgate.cli.inputs import certificate_authority, read_file
 from jobgate.cli.output import Output, plain
 from jobgate.cli.sarif import sarif
@@ -35,10 +34,10 @@ class _Commands(TyperGroup):
 
 # Rich's own traces would show local variables, and some of those are secrets.
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
-gitlab = typer.Typer(help="The way from GitLab to this deployment.", no_args_is_help=True)
 app.add_typer(issuers.commands, name="issuer")
 app.add_typer(agents.commands, name="agent")
-app.add_typer(gitlab, name="gitlab")
+app.add_typer(gitlab_commands.commands, name="gitlab")
+app.add_typer(queue.commands, name="queue")
 
 
 @app.callback()
@@ -65,9 +64,10 @@ def setup_command(
 
 @app.command("status")
 def status_command(context: typer.Context, stack: StackName, as_json: AsJSON = False) -> None:
-    """Show each configuration project and its problems. Exit code 1 if there are any."""
-    if show_status(connect(context, stack, as_json=as_json)):
-        raise typer.Exit(FINDINGS)
+    """Show each configuration project. Exit code 1 for findings, 3 where GitLab can't be asked."""
+    findings, unknown = show_status(connect(context, stack, as_json=as_json))
+    if findings or unknown:
+        raise typer.Exit(FINDINGS if findings else UNKNOWN)
 
 
 @app.command("lint")
@@ -128,19 +128,6 @@ def decide_command(
 ) -> None:
     """Decide offline what a job would get of each agent. Exit code 0, allowed or not."""
     offline.show(Output(as_json=as_json), offline.decide(agents_folders, instance, claims))
-
-
-@gitlab.command("connect")
-def gitlab_connect_command(
-    context: typer.Context,
-    path: Annotated[str, typer.Argument(metavar="GROUP_OR_PROJECT")],
-    stack: StackName,
-    issuer: IssuerAlias = None,
-    as_json: AsJSON = False,
-) -> None:
-    """Create the webhook, with the set-up token in the environment variable GITLAB_TOKEN."""
-    connected = connect(context, stack, as_json=as_json)
-    connect_gitlab(connected, connected.registry.issuer(issuer), path)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from jobgate.cli import stored_secrets
 from jobgate.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from jobgate.adapters.https import Answer
     from jobgate.cli.connect import Connected
@@ -58,25 +59,30 @@ def check_token(issuer: Issuer, token: str) -> TokenFacts:
 
 def read_project(connected: Connected, issuer: Issuer, path: str) -> GitLabProject:
     """The project of this exact current path, as the run-time token sees it."""
-    token = stored_secrets.read_map(connected.aws, connected.stack.gitlab_tokens).get(issuer.alias)
-    if not isinstance(token, str):
-        raise InvalidRequest(
-            f"No run-time token of {issuer.alias!r} is stored: run `jobgate issuer add` again."
-        )
-    client = HTTPSClient(issuer.base_url + "/api/v4", issuer.ca)
-    api = GitLabAPI(client, token, seconds=SECONDS)
     try:
-        project = api.project(path)
+        with run_time_api(connected, issuer) as api:
+            project = api.project(path)
     except Unavailable as exc:
         raise Unavailable(f"GitLab at {issuer.base_url} can't be asked: {exc}.") from exc
-    finally:
-        client.close()
     if project is None or project.path != path:
         raise InvalidRequest(
             f"The run-time token sees no project at exactly {path!r}: check the path's spelling, "
             "whether it was renamed, and that the token's user is a Reporter there."
         )
     return project
+
+
+@contextlib.contextmanager
+def run_time_api(connected: Connected, issuer: Issuer) -> Iterator[GitLabAPI]:
+    """GitLab with the run-time token; raises InvalidRequest where none is stored."""
+    token = stored_secrets.read_map(connected.aws, connected.stack.gitlab_tokens).get(issuer.alias)
+    if not isinstance(token, str):
+        raise InvalidRequest(
+            f"No run-time token of {issuer.alias!r} is stored: run `jobgate issuer add` again."
+        )
+    client = HTTPSClient(issuer.base_url + "/api/v4", issuer.ca)
+    with contextlib.closing(client):
+        yield GitLabAPI(client, token, seconds=SECONDS)
 
 
 def _get(issuer: Issuer, target: str, headers: Mapping[str, str]) -> Answer:

@@ -1,143 +1,97 @@
-"""`jobgate gitlab connect`: GitLab tells of pushes and of jobs' ends by a webhook.
+"""`jobgate gitlab connect`: GitLab tells of pushes and of jobs' ends by the best way it offers.
 
-Order of the writes: first the new secrets are stored beside the old ones, then GitLab is given
-them, then the old ones of the same place are dropped. So no delivery is ever refused in between,
-and a run that breaks off is simply run again.
+A group webhook where the tier has it (Premium): one hook for every push and job below the group.
+Else a webhook on each configuration project below it, and jobs' ends by asking GitLab (the probe)
+or, where wanted, by a webhook on each authorised project.
 """
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
-import secrets
-import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from jobgate.cli import inputs, stored_secrets
+from jobgate.adapters import agent_items
+from jobgate.cli import gitlab_tokens
 from jobgate.cli.errors import Refused
-from jobgate.cli.gitlab_calls import SECONDS
+from jobgate.cli.gitlab_tokens import RUN_TIME, STATUS
+from jobgate.cli.hooks import INSTANCE, Hooks, Made
+from jobgate.cli.set_up_api import VARIABLE, SetUpAPI, set_up_token
+from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest, Unavailable
-from jobgate.core.webhook import HookSecrets
+from jobgate.core.hook import HookScope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from jobgate.cli.connect import Connected
+    from jobgate.cli.gitlab_tokens import TokenState
     from jobgate.core.issuer import Issuer
+    from jobgate.ports import ConfigProjectItem
 
-_ANSWER_MAX_BYTES = 2_000_000
-_PAGES_MAX = 10
-_PER_PAGE = 100  # GitLab allows 100 hooks a project, 50 a group
-_SIGNING_SINCE = 19
-_VARIABLE = "GITLAB_TOKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whom a webhook belongs to."""
-
-    kind: Literal["group", "project"]
-    id: int
+BY_HOOK = "A job's end is told by the webhook: seen within seconds."
+BY_PROBE = (
+    "A job's end is found by asking GitLab while the job is in use: seen within ProbeFloorSeconds "
+    "(60 s). With --job-hooks projects GitLab tells it, within seconds."
+)
+SYSTEM_HOOK = (
+    "System hooks carry no job events: connect groups or projects as well for jobs' ends, or leave "
+    "them to the probe."
+)
 
 
-class SetUpAPI:
-    """GitLab's REST API with the operator's set-up token; redirects are never followed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where webhooks are to be made, by id and full path."""
 
-    def __init__(self, issuer: Issuer, token: str) -> None:
-        self._url = urlsplit(issuer.base_url)
-        self._shown = issuer.base_url
-        self._token = token
-        self._tls = ssl.create_default_context(cadata=issuer.ca)
-
-    def __call__(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer's JSON, or None where GitLab says that there is no such thing."""
-        status, content = self._exchange(method, target, body)
-        if status == 404 or (300 <= status < 400 and method == "GET"):
-            return None
-        if status in (401, 403):
-            raise Refused(f"GitLab refused {method} {target} with the token in {_VARIABLE}.")
-        if not 200 <= status < 300:
-            raise Unavailable(f"GitLab at {self._shown} answered {status} to {method} {target}.")
-        try:
-            return json.loads(content)
-        except ValueError:
-            raise Unavailable(f"What answers at {self._shown} isn't GitLab.") from None
-
-    def _exchange(
-        self, method: str, target: str, body: Mapping[str, Any] | None
-    ) -> tuple[int, bytes]:
-        connection = http.client.HTTPSConnection(
-            self._url.hostname or "", self._url.port or 443, context=self._tls, timeout=SECONDS
-        )
-        headers = {"PRIVATE-TOKEN": self._token, "Content-Type": "application/json"}
-        content = None if body is None else json.dumps(body)
-        try:
-            connection.request(method, f"{self._url.path}/api/v4{target}", content, headers)
-            response = connection.getresponse()
-            return response.status, response.read(_ANSWER_MAX_BYTES)
-        except (OSError, http.client.HTTPException) as exc:
-            raise Unavailable(f"GitLab at {self._shown} can't be reached: {exc}.") from exc
-        finally:
-            connection.close()
+    scope: HookScope
+    path: str
 
 
-def connect_gitlab(connected: Connected, issuer: Issuer, path: str) -> None:
-    """Create the webhook of a group or project, or give the one that is there new secrets."""
-    url = f"{connected.registry.known_base_url()}/webhooks/gitlab/{issuer.alias}"
-    api = SetUpAPI(issuer, _set_up_token(connected))
-    scope = _scope(api, path)
-    made = new_secrets(major_version(api("GET", "/version")))
-    entry = hook_entry(scope, made)
-    secret = connected.stack.gitlab_hooks
-    stored = stored_secrets.read_map(connected.aws, secret).get(issuer.alias) or []
-    stored_secrets.change_entry(connected.aws, secret, issuer.alias, [*stored, entry])
-    is_new = _write_hook(api, scope, hook_body(url, made))
-    others = [known for known in stored if known.get("scope") != entry["scope"]]
-    stored_secrets.change_entry(connected.aws, secret, issuer.alias, [*others, entry])
-    output = connected.output
-    verb = "Created" if is_new else "Renewed the secrets of"
-    output.say(f"{verb} the webhook of the {scope.kind} {path}: {url}")
-    if made.signing_token is None:
-        output.say("This GitLab doesn't sign webhooks (19.0 does); the secret token proves it.")
-    output.result(
-        {"scope": entry["scope"], "url": url, "created": is_new}
-        | {"signed": made.signing_token is not None}
-    )
+def connect_gitlab(
+    connected: Connected, issuer: Issuer, path: str | None, *, job_hooks: bool
+) -> bool:
+    """Check the tokens, make or repair the webhooks and test them; true where nothing lacks.
+
+    `path` of None stands for the whole instance.
+    """
+    api = SetUpAPI(issuer, set_up_token(connected.outside.environment))
+    hooks = Hooks(connected, issuer, api, major=major_version(api("GET", "/version")))
+    place = _place(api, path)
+    tokens = check_stored_tokens(connected, issuer)
+    places, job_end = _places(connected, issuer, hooks, place, job_hooks=job_hooks)
+    made = [hooks.make(found.scope, found.path) for found in places]
+    _tell(connected, tokens, made, job_end)
+    return not any(hook.missing for hook in made) and not any(t.missing for t in tokens)
 
 
-def new_secrets(major: int) -> HookSecrets:
-    """Fresh secrets of a webhook, as this version of GitLab can use them."""
-    signing = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    return HookSecrets(
-        secret_token=secrets.token_urlsafe(32),
-        signing_token=signing if major >= _SIGNING_SINCE else None,
-    )
+def check_stored_tokens(connected: Connected, issuer: Issuer) -> list[TokenState]:
+    """The run-time token, and the one for commit statuses where there is one."""
+    now = connected.outside.clock()
+    known = [project.project_id for project in config_projects(connected, issuer.alias)]
+    found = []
+    for kind, secret in (
+        (RUN_TIME, connected.stack.gitlab_tokens),
+        (STATUS, connected.stack.gitlab_status_token),
+    ):
+        token = gitlab_tokens.stored_token(connected, secret, issuer.alias)
+        if token is not None:
+            found.append(gitlab_tokens.check(issuer, token, kind, projects=known, now=now))
+        elif kind is RUN_TIME:
+            lack = "None is stored: run `jobgate issuer add` again."
+            found.append(
+                gitlab_tokens.TokenState(
+                    kind=kind, expires_at=None, days_left=None, missing=(lack,)
+                )
+            )
+    return found
 
 
-def hook_entry(scope: Scope, made: HookSecrets) -> dict[str, Any]:
-    """The form in the secret GitLabHooks, which the webhook's function reads."""
-    return {
-        "secret_token": made.secret_token,
-        "signing_token": made.signing_token,
-        "scope": {"kind": scope.kind, "id": scope.id},
-    }
-
-
-def hook_body(url: str, made: HookSecrets) -> dict[str, Any]:
-    """What GitLab is asked for (GitLab, Project webhooks API)."""
-    body: dict[str, Any] = {
-        "name": "Jobgate",
-        "url": url,
-        "token": made.secret_token,
-        "push_events": True,
-        "tag_push_events": True,
-        "job_events": True,
-        "enable_ssl_verification": True,
-    }
-    return body if made.signing_token is None else body | {"signing_token": made.signing_token}
+def config_projects(connected: Connected, alias: str) -> list[ConfigProjectItem]:
+    """The issuer's configuration projects, by id."""
+    found = (agent_items.config_project_of(i) for i in connected.table.query("CONFIG_PROJECTS"))
+    mine = [project for project in found if project is not None and project.issuer == alias]
+    return sorted(mine, key=lambda project: project.project_id)
 
 
 def major_version(answer: Any) -> int:
@@ -149,46 +103,97 @@ def major_version(answer: Any) -> int:
     return int(major)
 
 
-def _set_up_token(connected: Connected) -> str:
-    token = connected.outside.environment.get(_VARIABLE, "")
-    if not token:
-        raise InvalidRequest(
-            f"Put a set-up token (scope api; Owner of the group, or Maintainer of the project) "
-            f"into the environment variable {_VARIABLE}."
-        )
-    return inputs.bearer_token(token, _VARIABLE)
-
-
-def _scope(api: SetUpAPI, path: str) -> Scope:
-    """The group or the project at this exact current path."""
+def _place(api: SetUpAPI, path: str | None) -> Place:
+    """The instance, or the group or the project at this exact current path."""
+    if path is None:
+        return Place(scope=HookScope("instance", INSTANCE), path="of the whole instance")
     found = api("GET", f"/groups/{quote(path, safe='')}?with_projects=false")
     if found is not None and found.get("full_path") == path:
-        return Scope("group", int(found["id"]))
+        return Place(scope=HookScope("group", int(found["id"])), path=path)
     found = api("GET", f"/projects/{quote(path, safe='')}")
     if found is not None and found.get("path_with_namespace") == path:
-        return Scope("project", int(found["id"]))
-    raise InvalidRequest(f"The token in {_VARIABLE} sees no group or project at exactly {path!r}.")
+        return Place(scope=HookScope("project", int(found["id"])), path=path)
+    raise InvalidRequest(f"The token in {VARIABLE} sees no group or project at exactly {path!r}.")
 
 
-def _write_hook(api: SetUpAPI, scope: Scope, body: Mapping[str, Any]) -> bool:
-    """True where the hook was created, false where an older one of the same URL was changed."""
-    hooks = f"/{scope.kind}s/{scope.id}/hooks"
-    known = _hook_id(api, hooks, str(body["url"]))
-    target = hooks if known is None else f"{hooks}/{known}"
-    if api("POST" if known is None else "PUT", target, body) is None:
+def _places(
+    connected: Connected, issuer: Issuer, hooks: Hooks, place: Place, *, job_hooks: bool
+) -> tuple[list[Place], str]:
+    """Where webhooks go, and how a job's end is then learned."""
+    if place.scope.kind == "instance":
+        return [place], SYSTEM_HOOK
+    if place.scope.kind == "project":
+        return [place], BY_HOOK
+    if hooks.is_offered(place.scope):
+        return [place], BY_HOOK
+    below = f"{place.path.lower()}/"
+    found = [p for p in _known_places(connected, issuer, authorised=job_hooks) if p.is_below(below)]
+    if not found:
         raise Refused(
-            f"This GitLab offers no webhook for the {scope.kind}: group webhooks need Premium. "
-            "Connect each configuration project and each deploying project by its own path."
+            "This GitLab offers no group webhooks (they need Premium), and no agent is registered "
+            f"in a project below {place.path}: register one, then run this again."
         )
-    return known is None
+    connected.output.say("This GitLab offers no group webhooks, which need Premium.")
+    return [Place(scope=HookScope("project", p.project_id), path=p.path) for p in found], (
+        BY_HOOK if job_hooks else BY_PROBE
+    )
 
 
-def _hook_id(api: SetUpAPI, hooks: str, url: str) -> int | None:
-    for page in range(1, _PAGES_MAX + 1):
-        found = api("GET", f"{hooks}?per_page={_PER_PAGE}&page={page}") or []
-        for hook in found:
-            if hook.get("url") == url:
-                return int(hook["id"])
-        if len(found) < _PER_PAGE:
-            return None
-    return None
+@dataclass(frozen=True, slots=True, order=True)
+class _KnownProject:
+    path: str
+    project_id: int
+
+    def is_below(self, prefix: str) -> bool:
+        return self.path.lower().startswith(prefix)
+
+
+def _known_places(connected: Connected, issuer: Issuer, *, authorised: bool) -> list[_KnownProject]:
+    """The configuration projects and, if wanted, the projects that their agents name."""
+    return sorted({*_each_known(connected, issuer, authorised=authorised)})
+
+
+def _each_known(
+    connected: Connected, issuer: Issuer, *, authorised: bool
+) -> Iterator[_KnownProject]:
+    for project in config_projects(connected, issuer.alias):
+        snapshots = read_snapshots(connected, issuer.alias, project.agents)
+        for snapshot in snapshots.values():
+            home = snapshot.config_project
+            yield _KnownProject(home.path, home.project_id)
+            if authorised:
+                for project_id, entry in snapshot.projects.items():
+                    yield _KnownProject(entry.path, project_id)
+
+
+def _tell(connected: Connected, tokens: list[TokenState], made: list[Made], job_end: str) -> None:
+    output = connected.output
+    for token in tokens:
+        for sentence in gitlab_tokens.sentences(token):
+            output.say(sentence)
+    for hook in made:
+        verb = "Created" if hook.created else "Repaired, with new secrets,"
+        place = hook.name if hook.scope.kind == "instance" else f"of {hook.scope.kind} {hook.name}"
+        tested = "A test event arrived." if hook.missing is None else hook.missing
+        output.say(f"{verb} the webhook {place}. {tested}")
+    if not all(hook.signed for hook in made):
+        output.say("Webhooks that GitLab doesn't sign (19.0 signs) prove themselves by a token.")
+    output.say(job_end)
+    output.result(
+        {
+            "tokens": {token.kind.name: gitlab_tokens.fields(token) for token in tokens},
+            "hooks": [_fields(hook) for hook in made],
+            "job_end": job_end,
+        }
+    )
+
+
+def _fields(hook: Made) -> dict[str, Any]:
+    return {
+        "scope": {"kind": hook.scope.kind, "id": hook.scope.id},
+        "path": None if hook.scope.kind == "instance" else hook.name,
+        "url": hook.url,
+        "created": hook.created,
+        "signed": hook.signed,
+        "missing": hook.missing,
+    }

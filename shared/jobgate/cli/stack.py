@@ -26,6 +26,7 @@ class Stack:
     gitlab_status_token: str
     gitlab_hooks: str
     refresh_queue_url: str
+    refresh_dead_letter_queue_url: str
     cluster_secret_prefix: str
 
 
@@ -52,6 +53,7 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             gitlab_status_token=outputs["GitLabStatusTokenArn"],
             gitlab_hooks=outputs["GitLabHooksArn"],
             refresh_queue_url=outputs["RefreshQueueUrl"],
+            refresh_dead_letter_queue_url=outputs["RefreshDeadLetterQueueUrl"],
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],
         )
     except KeyError as exc:

@@ -19,6 +19,8 @@ from jobgate.core.liveness import TERMINAL_STATUSES, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from jobgate.core.hook import HookScope
+
 _REPLAY_WINDOW_SECONDS = 300
 _SIGNATURES_MAX = 10
 _KEY_PREFIX = "whsec_"
@@ -26,10 +28,15 @@ _KEY_PREFIX = "whsec_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookSecrets:
-    """What one webhook proves itself with; a signing token, where set, must have signed."""
+    """What one webhook proves itself with; a signing token, where set, must have signed.
+
+    `entry_id` names these secrets, and is none; `scope` is None where they were stored without one.
+    """
 
     secret_token: str | None
     signing_token: str | None
+    entry_id: str | None = None
+    scope: HookScope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +61,15 @@ class Ignored:
     why: str
 
 
-def is_authentic(
+def proven_by(
     headers: Mapping[str, str], body: bytes, *, hooks: Iterable[HookSecrets], now: float
-) -> bool:
-    """Whether one of the known webhooks sent this. Header names are lower-case.
+) -> HookSecrets | None:
+    """Which of the known webhooks sent this, or None. Header names are lower-case.
 
     Compares in constant time, and looks at every hook whatever the first ones gave.
     """
-    outcomes = [_proves(hook, headers, body, now) for hook in hooks]
-    return any(outcomes)
+    outcomes = [(hook, _proves(hook, headers, body, now)) for hook in hooks]
+    return next((hook for hook, proves in outcomes if proves), None)
 
 
 def event_of(payload: Mapping[str, Any], *, now: float) -> Pushed | JobSeen | Ignored:

@@ -11,20 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from jobgate.core.errors import InvalidRequest, InvalidToken, Unavailable
-from jobgate.core.webhook import Ignored, JobSeen, Pushed, event_of, is_authentic
+from jobgate.core.webhook import Ignored, JobSeen, Pushed, event_of, proven_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Mapping
 
     from jobgate.core.webhook import HookSecrets
-    from jobgate.ports import Clock, JobStates, RefreshQueue
+    from jobgate.ports import Clock, HookSightings, HooksOf, JobStates, RefreshQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveWebhook:
-    """The webhook's receiver and what it needs; `hooks_of` gives an issuer's webhooks by alias."""
+    """The webhook's receiver and what it needs."""
 
-    hooks_of: Callable[[str], Iterable[HookSecrets]]
+    hooks_of: HooksOf
+    sightings: HookSightings
     queue: RefreshQueue
     jobs: JobStates
     clock: Clock
@@ -36,8 +37,8 @@ class ReceiveWebhook:
         known webhook sent it, InvalidRequest for a body that isn't a JSON object.
         """
         now = self.clock()
-        if not is_authentic(headers, body, hooks=self.hooks_of(issuer), now=now):
-            raise InvalidToken("no known webhook sent this")
+        hook = self._sender(issuer, headers, body, now)
+        self.sightings.note(issuer, hook, at=now)
         # Deduplicated by GitLab's own key and never by content: A, B and A again are three pushes.
         deduplication_id = headers.get("idempotency-key") or headers.get("webhook-id")
         match event_of(_payload(body), now=now):
@@ -57,6 +58,17 @@ class ReceiveWebhook:
                 return f"ignored: {why}"
             case unreachable:
                 assert_never(unreachable)
+
+    def _sender(
+        self, issuer: str, headers: Mapping[str, str], body: bytes, now: float
+    ) -> HookSecrets:
+        """The webhook that sent it; fresh secrets count before the known ones have aged."""
+        for fresh in (False, True):
+            hooks = self.hooks_of(issuer, fresh=fresh)
+            hook = proven_by(headers, body, hooks=hooks, now=now)
+            if hook is not None:
+                return hook
+        raise InvalidToken("no known webhook sent this")
 
 
 def _payload(body: bytes) -> Mapping[str, object]:

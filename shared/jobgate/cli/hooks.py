@@ -1,0 +1,212 @@
+"""One webhook: made or repaired in GitLab with fresh secrets, then tested.
+
+Order of the writes: first the new secrets are stored beside the old ones, then GitLab is given
+them, then the old ones of the same place are dropped. So no delivery is ever refused in between,
+and a run that breaks off is simply run again.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters import items
+from jobgate.cli import stored_secrets
+from jobgate.cli.errors import Refused
+from jobgate.core.webhook import HookSecrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobgate.cli.connect import Connected
+    from jobgate.cli.set_up_api import SetUpAPI
+    from jobgate.core.hook import HookScope
+    from jobgate.core.issuer import Issuer
+
+INSTANCE = 0  # the instance's id, as in the subject index
+_NAME = "Jobgate"
+_SIGNING_SINCE = 19
+# GitLab allows five test deliveries a minute; a warm function may take one to see new secrets.
+_TEST_PAUSES = (0.0, 5.0, 15.0, 20.0, 30.0)
+_SETTLE_SECONDS = 1.5
+_ARRIVAL_SECONDS = 20.0
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What became of a webhook; `missing` is what its test lacks, None where it arrived."""
+
+    scope: HookScope
+    name: str
+    url: str
+    created: bool
+    signed: bool
+    missing: str | None
+
+
+class Hooks:
+    """The webhooks of one issuer's deployment."""
+
+    def __init__(self, connected: Connected, issuer: Issuer, api: SetUpAPI, *, major: int) -> None:
+        self._connected = connected
+        self._issuer = issuer
+        self._api = api
+        self._signs = major >= _SIGNING_SINCE
+        self._url = f"{connected.registry.known_base_url()}/webhooks/gitlab/{issuer.alias}"
+
+    def make(self, scope: HookScope, name: str) -> Made:
+        """Create a place's webhook, or repair the one that is there; raises Refused."""
+        # GitLab 19 signs; whether it does for system hooks isn't documented, so these keep a token.
+        made = new_secrets(signing=self._signs and scope.kind != "instance")
+        entry = hook_entry(scope, made)
+        secret = self._connected.stack.gitlab_hooks
+        stored = stored_secrets.read_map(self._connected.aws, secret).get(self._issuer.alias) or []
+        self._store([*stored, entry])
+        # A warm function may have read them a moment ago, and doesn't again within a second.
+        self._connected.outside.sleep(_SETTLE_SECONDS)
+        hook_id, created = self._write(scope, name, hook_body(scope, self._url, made))
+        self._store([e for e in stored if e.get("scope") != entry["scope"]] + [entry])
+        return Made(
+            scope=scope,
+            name=name,
+            url=self._url,
+            created=created,
+            signed=made.signing_token is not None,
+            missing=self._test(scope, hook_id, entry["id"]),
+        )
+
+    def is_offered(self, scope: HookScope) -> bool:
+        """Whether this GitLab has webhooks for such a place: group webhooks need Premium."""
+        status, _ = self._api.ask("GET", f"{_root(scope)}?per_page=1")
+        if status == 404:
+            return False
+        # Without the licence or without the role: an owner is refused for the first alone.
+        return not (status == 403 and owns_group(self._api, scope.id))
+
+    def _store(self, entries: list[dict[str, Any]]) -> None:
+        secret = self._connected.stack.gitlab_hooks
+        stored_secrets.change_entry(self._connected.aws, secret, self._issuer.alias, entries)
+
+    def _write(self, scope: HookScope, name: str, body: Mapping[str, Any]) -> tuple[int, bool]:
+        """The hook's id, and whether it's new. Of several of ours one is kept."""
+        mine = [hook for hook in self._api.pages(_root(scope)) if self._is_ours(hook)]
+        for double in mine[1:]:
+            self._api("DELETE", f"{_root(scope)}/{double['id']}")
+        if mine and self._api("PUT", f"{_root(scope)}/{mine[0]['id']}", body) is not None:
+            return int(mine[0]["id"]), False
+        for old in mine[:1]:  # GitLab before 17.2 can't change a system hook
+            self._api("DELETE", f"{_root(scope)}/{old['id']}")
+        answer = self._api("POST", _root(scope), body)
+        if answer is None:
+            raise Refused(f"This GitLab offers no webhook for the {scope.kind} {name}.")
+        return int(answer["id"]), True
+
+    def _is_ours(self, hook: Mapping[str, Any]) -> bool:
+        """By its address, or by name where the deployment's base URL has changed."""
+        url = str(hook.get("url", ""))
+        same_route = url.endswith(f"/webhooks/gitlab/{self._issuer.alias}")
+        return url == self._url or (hook.get("name") == _NAME and same_route)
+
+    def _test(self, scope: HookScope, hook_id: int, entry_id: str) -> str | None:
+        """Have GitLab deliver a made-up push, and wait until it's seen here; else what lacks."""
+        said = ""
+        for pause in _TEST_PAUSES:
+            self._connected.outside.sleep(pause)
+            status, answer = self._api.ask("POST", _test_target(scope, hook_id))
+            said = _said(status, answer)
+            if 200 <= status < 300:
+                return None if self._arrived(scope, entry_id) else _NOT_SEEN
+            if "401" not in said:
+                break
+        return said
+
+    def _arrived(self, scope: HookScope, entry_id: str) -> bool:
+        waited = 0.0
+        while seen_with(self._connected, self._issuer.alias, scope) != entry_id:
+            if waited >= _ARRIVAL_SECONDS:
+                return False
+            self._connected.outside.sleep(_POLL_SECONDS)
+            waited += _POLL_SECONDS
+        return True
+
+
+_NOT_SEEN = (
+    "GitLab says that its test event was delivered, but it didn't reach this deployment: what "
+    "answers at the webhook's URL isn't this stack."
+)
+
+
+def new_secrets(*, signing: bool) -> HookSecrets:
+    """Fresh secrets of a webhook."""
+    token = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    return HookSecrets(
+        secret_token=secrets.token_urlsafe(32), signing_token=token if signing else None
+    )
+
+
+def hook_entry(scope: HookScope, made: HookSecrets) -> dict[str, Any]:
+    """The form in the secret GitLabHooks, which the webhook's function reads.
+
+    `id` names these secrets where a delivery's arrival is noted; it's no secret.
+    """
+    return {
+        "id": str(uuid.uuid4()),
+        "secret_token": made.secret_token,
+        "signing_token": made.signing_token,
+        "scope": {"kind": scope.kind, "id": scope.id},
+    }
+
+
+def hook_body(scope: HookScope, url: str, made: HookSecrets) -> dict[str, Any]:
+    """What GitLab is asked for (GitLab, webhooks APIs of projects, groups and the system)."""
+    body: dict[str, Any] = {
+        "name": _NAME,
+        "url": url,
+        "token": made.secret_token,
+        "push_events": True,
+        "tag_push_events": True,
+        "enable_ssl_verification": True,
+    }
+    if scope.kind != "instance":  # system hooks carry no job events
+        body["job_events"] = True
+    return body if made.signing_token is None else body | {"signing_token": made.signing_token}
+
+
+def _root(scope: HookScope) -> str:
+    """Where GitLab's API keeps a place's webhooks."""
+    return "/hooks" if scope.kind == "instance" else f"/{scope.kind}s/{scope.id}/hooks"
+
+
+def owns_group(api: SetUpAPI, group_id: int) -> bool:
+    """Whether the set-up token's user is an owner of the group or an administrator."""
+    user = api("GET", "/user") or {}
+    if user.get("is_admin") is True:
+        return True
+    member = api("GET", f"/groups/{group_id}/members/all/{user.get('id')}") or {}
+    return int(member.get("access_level", 0)) >= 50
+
+
+def seen_with(connected: Connected, alias: str, scope: HookScope) -> str | None:
+    """The id of the secrets that the last noted delivery of this webhook proved."""
+    seen = items.hook_seen_of(connected.table.get(items.hook_seen_key(alias, scope.kind, scope.id)))
+    return None if seen is None else seen.entry_id
+
+
+def _test_target(scope: HookScope, hook_id: int) -> str:
+    if scope.kind == "instance":
+        return f"/hooks/{hook_id}"
+    return f"{_root(scope)}/{hook_id}/test/push_events"
+
+
+def _said(status: int, answer: Any) -> str:
+    """Why a test event didn't arrive, in GitLab's words."""
+    text = answer.get("message") if isinstance(answer, dict) else None
+    if status == 404:
+        return "This GitLab can't send a test event: push, then look at `jobgate gitlab status`."
+    if status == 429:
+        return "GitLab sends no more test events for now: try again in a minute."
+    return f"GitLab couldn't deliver a test event ({status}): {str(text)[:200]}"
