@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from jobgate.core.access_token import AccessToken
-    from jobgate.core.agent import AgentSnapshot, ClusterConnection, ConfigProject, Credential
+    from jobgate.core.agent import (
+        AgentSnapshot,
+        ClusterConnection,
+        ClusterCredential,
+        ConfigProject,
+    )
     from jobgate.core.agent_folder import FileKind
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.commit_status import CommitStatus
@@ -189,9 +194,11 @@ class AccessTokenVerifier(Protocol):
 class ClusterSecrets(Protocol):
     """The credentials that registration put into the secrets' store."""
 
-    def fetch(self, credential: Credential) -> ClusterSecret: ...
+    def fetch(self, credential: ClusterCredential) -> ClusterSecret: ...
 
-    def renewed(self, credential: Credential, *, refused: ClusterSecret) -> ClusterSecret | None:
+    def renewed(
+        self, credential: ClusterCredential, *, refused: ClusterSecret
+    ) -> ClusterSecret | None:
         """Read it anew, since a cluster refused it; None where there is no other yet.
 
         Not more often than every few seconds, so that no caller can make us ask on and on.

@@ -75,9 +75,10 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
     """The streaming handler of `functions/relay`."""
     from jobgate.adapters.access_tokens import PublishedKeysVerifier
     from jobgate.adapters.cluster import DirectClusterGateway
-    from jobgate.adapters.cluster_secrets import SecretsManagerClusterSecrets
+    from jobgate.adapters.cluster_secrets import AWSClusterSecrets
     from jobgate.adapters.decision_store import DecisionStore
     from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.eks_tokens import EKSTokens
     from jobgate.adapters.log import write_line
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.adapters.signed_aws import SignedAWS
@@ -104,7 +105,9 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
         clock=_clock,
     )
     forwarding = Forwarding(
-        secrets=SecretsManagerClusterSecrets(call, clock=_clock),
+        secrets=AWSClusterSecrets(
+            call, EKSTokens(call, call.credentials, clock=_clock), clock=_clock
+        ),
         clusters=DirectClusterGateway(clock=_clock),
         settings=settings,
         clock=_clock,

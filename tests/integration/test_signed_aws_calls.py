@@ -152,3 +152,25 @@ def test_a_secret_that_is_not_there_is_its_code(ours: SignedAWS) -> None:
     with pytest.raises(AWSError) as refused:
         ours("secretsmanager", "GetSecretValue", {"SecretId": "jobgate/none"})
     assert refused.value.code == "ResourceNotFoundException"
+
+
+def test_a_role_is_assumed_over_the_older_wire_form(ours: SignedAWS) -> None:
+    request = {"RoleArn": "arn:aws:iam::000000000000:role/cluster", "RoleSessionName": "relay"}
+
+    given = ours("sts", "AssumeRole", request)
+
+    credentials = given["Credentials"]
+    assert credentials.keys() >= {
+        "AccessKeyId",
+        "SecretAccessKey",
+        "SessionToken",
+        "Expiration",
+    }
+    assert all(credentials.values())
+    assert given["AssumedRoleUser"]["Arn"].endswith("/cluster/relay")
+
+
+def test_a_refused_role_carries_awss_code(ours: SignedAWS) -> None:
+    with pytest.raises(AWSError) as raised:
+        ours("sts", "AssumeRole", {"RoleArn": "x", "RoleSessionName": ""})
+    assert raised.value.code

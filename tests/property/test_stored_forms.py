@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from jobgate.adapters import agent_items, items
 from jobgate.core.access_token import claims_of, token_of
-from jobgate.core.agent import ClusterConnection, Credential
+from jobgate.core.agent import ClusterConnection, Credential, EKSCredential
 from jobgate.core.errors import Unavailable
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
@@ -31,7 +31,9 @@ IDS = st.integers(1, 2**63 - 1)
 TIMES = st.integers(0, 2**40) | st.floats(0, 2**40)
 
 places = st.builds(ProjectPlace, namespace_id=IDS, path=TEXTS, root_id=IDS, fetched_at=TIMES)
-credentials = st.builds(Credential, kind=st.sampled_from(["token", "cert", "eks"]), secret=TEXTS)
+credentials = st.builds(
+    Credential, kind=st.sampled_from(["token", "cert"]), secret=TEXTS
+) | st.builds(EKSCredential, cluster=TEXTS, region=TEXTS, role_arn=st.none() | TEXTS)
 clusters = st.builds(
     ClusterConnection,
     issuer=aliases,

@@ -45,7 +45,7 @@ from jobgate.usecases.relay_facts import RelayFactsCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from jobgate.core.agent import AccessAs
+    from jobgate.core.agent import AccessAs, ClusterCredential
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.upstream_request import UpstreamRequest
 
@@ -229,18 +229,20 @@ class Store(RelayStore, Lookups, JobLookup):
 
 class Secrets(ClusterSecrets):
     def __init__(self) -> None:
-        self.values: Mapping[Credential, ClusterSecret] = {
+        self.values: Mapping[ClusterCredential, ClusterSecret] = {
             RELAY_SECRET: BearerToken("relay-token"),
             AGENT_SECRET: BearerToken("agent-token"),
         }
-        self.newer: dict[Credential, ClusterSecret] = {}
+        self.newer: dict[ClusterCredential, ClusterSecret] = {}
 
-    def fetch(self, credential: Credential) -> ClusterSecret:
+    def fetch(self, credential: ClusterCredential) -> ClusterSecret:
         if credential not in self.values:
             raise Unavailable("no such secret")
         return self.values[credential]
 
-    def renewed(self, credential: Credential, *, refused: ClusterSecret) -> ClusterSecret | None:
+    def renewed(
+        self, credential: ClusterCredential, *, refused: ClusterSecret
+    ) -> ClusterSecret | None:
         newer = self.newer.get(credential)
         return None if newer == refused else newer
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.adapters.aws_api import AWSError
-from jobgate.adapters.cluster_secrets import SecretsManagerClusterSecrets
-from jobgate.core.agent import Credential
+from jobgate.adapters.cluster_secrets import AWSClusterSecrets
+from jobgate.core.agent import Credential, EKSCredential
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate, cluster_secret
 from jobgate.core.errors import Unavailable
 
@@ -29,7 +29,10 @@ class SecretsManager:
         }
         self.calls: list[tuple[str, str, Mapping[str, Any]]] = []
         self.clock = Clock()
-        self.secrets = SecretsManagerClusterSecrets(self, clock=self.clock)
+        self.secrets = AWSClusterSecrets(self, self.eks_token, clock=self.clock)
+
+    def eks_token(self, credential: EKSCredential) -> BearerToken:
+        return BearerToken(f"{credential.cluster}-at-{self.clock.now:.0f}")
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         self.calls.append((service, operation, request))
@@ -48,6 +51,16 @@ def test_each_kind_is_read_in_its_form(aws: SecretsManager) -> None:
     assert aws.secrets.fetch(TOKEN) == BearerToken("abc")
     assert aws.secrets.fetch(CERT) == ClientCertificate("C", "K")
     assert aws.calls[0] == ("secretsmanager", "GetSecretValue", {"SecretId": "arn:1"})
+
+
+def test_a_token_for_eks_is_signed_in_place_and_kept_for_a_third_of_its_life(
+    aws: SecretsManager,
+) -> None:
+    eks = EKSCredential(cluster="prod", region="eu-central-1")
+    for after, signed_at in ((0, 0), (299, 0), (300, 300)):
+        aws.clock.now = NOW + after
+        assert aws.secrets.fetch(eks) == BearerToken(f"prod-at-{NOW + signed_at:.0f}")
+    assert aws.calls == []
 
 
 def test_a_secret_is_kept_for_minutes_and_then_read_anew(aws: SecretsManager) -> None:

@@ -22,6 +22,7 @@ from jobgate.core.agent import (
     ClusterConnection,
     ConfigProject,
     Credential,
+    EKSCredential,
     Entry,
     Problem,
 )
@@ -32,7 +33,7 @@ from jobgate.ports import ConfigProjectItem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobgate.core.agent import AccessAs
+    from jobgate.core.agent import AccessAs, ClusterCredential
 
 _CLIENT_IMPERSONATION = "client_impersonation"
 
@@ -241,12 +242,20 @@ def _access_as_of(body: Mapping[str, Any]) -> AccessAs:
             raise ValueError("an unknown access_as")
 
 
-def _credential(credential: Credential) -> dict[str, Any]:
-    return {"M": {"kind": {"S": credential.kind}, "secret": {"S": credential.secret}}}
+def _credential(credential: ClusterCredential) -> dict[str, Any]:
+    if isinstance(credential, Credential):
+        return {"M": {"kind": {"S": credential.kind}, "secret": {"S": credential.secret}}}
+    texts = {"kind": "eks", "cluster": credential.cluster, "region": credential.region}
+    if credential.role_arn is not None:
+        texts["role_arn"] = credential.role_arn
+    return {"M": {name: {"S": text} for name, text in texts.items()}}
 
 
-def _credential_of(attribute: Mapping[str, Any]) -> Credential:
-    kind = attribute["M"]["kind"]["S"]
-    if kind not in ("token", "cert", "eks"):
+def _credential_of(attribute: Mapping[str, Any]) -> ClusterCredential:
+    texts = {name: value["S"] for name, value in attribute["M"].items()}
+    kind = texts.pop("kind")
+    if kind == "eks":
+        return EKSCredential(**texts)
+    if kind not in ("token", "cert"):
         raise ValueError("an unknown kind of credential")
-    return Credential(kind=kind, secret=attribute["M"]["secret"]["S"])
+    return Credential(kind=kind, secret=texts["secret"])

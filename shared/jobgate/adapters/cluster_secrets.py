@@ -1,4 +1,4 @@
-"""The clusters' credentials in Secrets Manager, kept for some minutes."""
+"""The clusters' credentials, from Secrets Manager or signed in place, kept for some minutes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from jobgate.adapters.aws_api import AWSError
+from jobgate.core.agent import Credential
 from jobgate.core.cluster_credential import cluster_secret
 from jobgate.core.errors import Unavailable
 from jobgate.ports import ClusterSecrets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobgate.adapters.aws_api import AWSCall
-    from jobgate.core.agent import Credential
-    from jobgate.core.cluster_credential import ClusterSecret
+    from jobgate.core.agent import ClusterCredential, EKSCredential
+    from jobgate.core.cluster_credential import BearerToken, ClusterSecret
     from jobgate.ports import Clock
 
 _FRESH_SECONDS = 300.0
@@ -22,19 +25,26 @@ _RENEWED_SECONDS = 5.0
 _KEPT_MAX = 64
 
 
-class SecretsManagerClusterSecrets(ClusterSecrets):
-    """Keyed by the whole reference.
+class AWSClusterSecrets(ClusterSecrets):
+    """Keyed by the whole reference. `eks` makes the tokens of EKS.
 
-    While Secrets Manager is away, the last that was read serves: the cluster itself judges it.
+    While AWS is away, the last that was read serves: the cluster itself judges it.
     """
 
-    def __init__(self, call: AWSCall, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        call: AWSCall,
+        eks: Callable[[EKSCredential], BearerToken],
+        *,
+        clock: Clock,
+    ) -> None:
         self._call = call
+        self._eks = eks
         self._clock = clock
-        self._read: OrderedDict[Credential, tuple[float, ClusterSecret]] = OrderedDict()
-        self._renewed: OrderedDict[Credential, float] = OrderedDict()
+        self._read: OrderedDict[ClusterCredential, tuple[float, ClusterSecret]] = OrderedDict()
+        self._renewed: OrderedDict[ClusterCredential, float] = OrderedDict()
 
-    def fetch(self, credential: Credential) -> ClusterSecret:
+    def fetch(self, credential: ClusterCredential) -> ClusterSecret:
         now = self._clock()
         known = self._read.get(credential)
         if known is not None and 0 <= now - known[0] < _FRESH_SECONDS:
@@ -46,7 +56,9 @@ class SecretsManagerClusterSecrets(ClusterSecrets):
                 raise
             return known[1]
 
-    def renewed(self, credential: Credential, *, refused: ClusterSecret) -> ClusterSecret | None:
+    def renewed(
+        self, credential: ClusterCredential, *, refused: ClusterSecret
+    ) -> ClusterSecret | None:
         now, known = self._clock(), self._read.get(credential)
         if known is not None and known[1] != refused:
             # Somebody was refused before us, and it was read since.
@@ -60,7 +72,7 @@ class SecretsManagerClusterSecrets(ClusterSecrets):
         secret = self._read_anew(credential)
         return None if secret == refused else secret
 
-    def _read_anew(self, credential: Credential) -> ClusterSecret:
+    def _read_anew(self, credential: ClusterCredential) -> ClusterSecret:
         secret = self._secret(credential)
         self._read[credential] = self._clock(), secret
         self._read.move_to_end(credential)
@@ -68,7 +80,12 @@ class SecretsManagerClusterSecrets(ClusterSecrets):
             self._read.popitem(last=False)
         return secret
 
-    def _secret(self, credential: Credential) -> ClusterSecret:
+    def _secret(self, credential: ClusterCredential) -> ClusterSecret:
+        if isinstance(credential, Credential):
+            return self._stored(credential)
+        return self._eks(credential)
+
+    def _stored(self, credential: Credential) -> ClusterSecret:
         try:
             answer = self._call("secretsmanager", "GetSecretValue", {"SecretId": credential.secret})
             value = json.loads(answer["SecretString"])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from jobgate.adapters import query_protocol
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.http_connection import KeptConnection, Origin, Timeouts
 from jobgate.adapters.http_wire import WireError, request_head
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    target: str  # what X-Amz-Target begins with
+    target: str | None  # what X-Amz-Target begins with; None for the query protocol
     media_type: str
 
 
@@ -37,9 +38,12 @@ _SERVICES = {
     "dynamodb": _Service("DynamoDB_20120810", "application/x-amz-json-1.0"),
     "kms": _Service("TrentService", "application/x-amz-json-1.1"),
     "secretsmanager": _Service("secretsmanager", "application/x-amz-json-1.1"),
+    "sts": _Service(None, "application/x-www-form-urlencoded; charset=utf-8"),
 }
 # Repeating one of these changes nothing.
-_REPEATABLE = frozenset({"GetItem", "BatchGetItem", "Query", "GetSecretValue", "Sign"})
+_REPEATABLE = frozenset(
+    {"GetItem", "BatchGetItem", "Query", "GetSecretValue", "Sign", "AssumeRole"}
+)
 _THROTTLED = frozenset(
     {
         "LimitExceededException",
@@ -70,11 +74,7 @@ class SignedAWS:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._region = _required(environment, "AWS_REGION")
-        self._credentials = AWSCredentials(
-            _required(environment, "AWS_ACCESS_KEY_ID"),
-            _required(environment, "AWS_SECRET_ACCESS_KEY"),
-            environment.get("AWS_SESSION_TOKEN") or None,
-        )
+        self.credentials = credentials_in(environment)
         self._endpoint = environment.get("AWS_ENDPOINT_URL") or None
         self._ca_file = environment.get("AWS_CA_BUNDLE") or None
         self._clock = clock
@@ -84,7 +84,7 @@ class SignedAWS:
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """See `AWSCall`."""
-        body = json.dumps(request, default=_base64, separators=(",", ":")).encode()
+        body = _body(service, operation, request)
         pauses = _PAUSES_SECONDS if operation in _REPEATABLE else ()
         for pause in pauses:
             try:
@@ -104,14 +104,13 @@ class SignedAWS:
         except (OSError, WireError) as exc:
             raise Unavailable(f"{service} {operation}: {type(exc).__name__}") from exc
         try:
-            value = json.loads(answer or b"{}", object_hook=_bytes_of)
-        except ValueError as exc:
-            raise Unavailable(f"{service} {operation}: an answer that isn't JSON") from exc
-        if not isinstance(value, dict):
-            raise Unavailable(f"{service} {operation}: an answer that isn't an object")
+            value, code = _read(service, operation, answer)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Not "from": the library's text may quote what was given.
+            raise Unavailable(f"{service} {operation}: an answer that can't be read") from None
         if status == 200:
             return value
-        code = str(value.get("__type", "")).rpartition("#")[2] or str(status)
+        code = code or str(status)
         if status >= 500 or code in _THROTTLED:
             raise Unavailable(f"{service} {operation}: {code}")
         raise AWSError(code)
@@ -119,14 +118,11 @@ class SignedAWS:
     def _exchange(self, service: str, operation: str, body: bytes) -> tuple[int, bytes]:
         host, connection = self._connection(service)
         form = _SERVICES[service]
+        target = () if form.target is None else (("X-Amz-Target", f"{form.target}.{operation}"),)
         headers = signed_headers(
-            (
-                ("Host", host),
-                ("Content-Type", form.media_type),
-                ("X-Amz-Target", f"{form.target}.{operation}"),
-            ),
+            (("Host", host), ("Content-Type", form.media_type), *target),
             body,
-            credentials=self._credentials,
+            credentials=self.credentials,
             region=self._region,
             service=service,
             at=self._clock(),
@@ -159,6 +155,32 @@ class SignedAWS:
         if self._tls is None:
             self._tls = ssl.create_default_context(cafile=self._ca_file)
         return self._tls
+
+
+def credentials_in(environment: Mapping[str, str]) -> AWSCredentials:
+    """The function's own credentials; raises ValueError naming what is missing."""
+    return AWSCredentials(
+        _required(environment, "AWS_ACCESS_KEY_ID"),
+        _required(environment, "AWS_SECRET_ACCESS_KEY"),
+        environment.get("AWS_SESSION_TOKEN") or None,
+    )
+
+
+def _body(service: str, operation: str, request: Mapping[str, Any]) -> bytes:
+    if _SERVICES[service].target is None:
+        return query_protocol.form(operation, request)
+    return json.dumps(request, default=_base64, separators=(",", ":")).encode()
+
+
+def _read(service: str, operation: str, answer: bytes) -> tuple[dict[str, Any], str]:
+    """An answer's object, and its error's code, empty for none; raises what a bad form raises."""
+    if _SERVICES[service].target is None:
+        given = query_protocol.answer(answer)
+        if "ErrorResponse" in given:
+            return {}, given["ErrorResponse"]["Error"]["Code"]
+        return given[f"{operation}Response"][f"{operation}Result"], ""
+    value = json.loads(answer or b"{}", object_hook=_bytes_of)
+    return value, str(value.get("__type", "")).rpartition("#")[2]
 
 
 def _endpoint(service: str, region: str) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
-from jobgate.cli import agent_ids, gitlab_calls, inputs, registration
+from jobgate.cli import agent_ids, cluster_credentials, gitlab_calls, inputs, registration
 from jobgate.cli.agent_ids import AgentIds
 from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, connect
 from jobgate.cli.problems import problem_as_json, problem_line
@@ -30,20 +30,38 @@ def register(
     name: Annotated[str, typer.Argument(help="The folder's name below .gitlab/agents.")],
     *,
     server: Annotated[str, typer.Option("--server", help="The Kubernetes API's https URL.")],
+    stack: StackName,
     credential_file: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--credential-file",
             help="The relay's credential, which may impersonate: a token, JSON, or PEM.",
         ),
-    ],
-    stack: StackName,
+    ] = None,
+    eks: Annotated[
+        str | None,
+        typer.Option(
+            "--eks",
+            metavar="REGION/CLUSTER",
+            help="In place of the file: an EKS cluster, by the relay's own identity.",
+        ),
+    ] = None,
+    eks_role: Annotated[
+        str | None,
+        typer.Option("--eks-role", metavar="ARN", help="The role that the relay assumes for it."),
+    ] = None,
     ca: Annotated[Path | None, typer.Option("--ca", help="The cluster's CA, as PEM.")] = None,
     agent_credential_file: Annotated[
         Path | None,
         typer.Option(
             "--agent-credential-file",
             help="The agent's own rights, for `access_as: agent`; without it that is refused.",
+        ),
+    ] = None,
+    agent_eks_role: Annotated[
+        str | None,
+        typer.Option(
+            "--agent-eks-role", metavar="ARN", help="The same, as a role that the relay assumes."
         ),
     ] = None,
     allow_client_impersonation: Annotated[
@@ -65,14 +83,12 @@ def register(
     if wanted_id is not None:
         inputs.taken_over_id(wanted_id)
     authority = None if ca is None else _authority(ca)
-    relay = _credential(credential_file, "--credential-file")
-    own = (
-        None
-        if agent_credential_file is None
-        else _credential(agent_credential_file, "--agent-credential-file")
-    )
+    relay = cluster_credentials.relay_credential(credential_file, eks, eks_role)
+    own = cluster_credentials.agent_credential(agent_credential_file, eks, agent_eks_role)
+    if own == relay:
+        raise InvalidRequest("The agent's own rights can't be the relay's: name another role.")
     if allow_client_impersonation and own is None:
-        raise InvalidRequest("--allow-client-impersonation needs an --agent-credential-file.")
+        raise InvalidRequest("--allow-client-impersonation needs a credential of the agent's own.")
     connected = connect(context, stack, as_json=as_json)
     connected.registry.known_base_url()
     chosen = connected.registry.issuer(issuer)
@@ -197,10 +213,6 @@ def _name_of(ids: AgentIds, agent_id: int) -> tuple[int, str]:
 
 def _authority(path: Path) -> str:
     return inputs.certificate_authority(inputs.read_file(path, "--ca"), "--ca")
-
-
-def _credential(path: Path, option: str) -> inputs.CredentialFile:
-    return inputs.credential(inputs.read_file(path, option), option)
 
 
 def _rows(connected: Connected, alias: str) -> list[dict[str, str | int | None]]:

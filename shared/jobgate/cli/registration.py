@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 from jobgate.adapters import agent_items, items
 from jobgate.cli import agent_ids, stored_secrets
 from jobgate.cli.errors import Refused
-from jobgate.core.agent import ClusterConnection, Credential
+from jobgate.cli.inputs import CredentialFile
+from jobgate.core.agent import ClusterConnection, Credential, EKSCredential
 from jobgate.core.errors import Conflict
 from jobgate.ports import ConfigProjectItem
 
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobgate.adapters.aws_api import AWSCall
-    from jobgate.cli.inputs import CredentialFile
     from jobgate.cli.stack import Stack
     from jobgate.cli.table import Table
-    from jobgate.core.agent import AgentSnapshot
+    from jobgate.core.agent import AgentSnapshot, ClusterCredential
     from jobgate.ports import GitLabProject
 
 
@@ -50,8 +50,8 @@ class NewAgent:
     name: str
     server: str
     ca: str | None
-    relay_credential: CredentialFile
-    agent_credential: CredentialFile | None
+    relay_credential: CredentialFile | EKSCredential
+    agent_credential: CredentialFile | EKSCredential | None
     allow_client_impersonation: bool = False
     wanted_id: int | None = None
 
@@ -68,9 +68,9 @@ def register(aws: AWSCall, stack: Stack, table: Table, agent: NewAgent) -> int:
         raise Refused(f"The agent {context} is registered already, as {agent_id}.")
     _write_connection(table, _connection(stack, agent, agent_id))
     prefix = _secret_prefix(stack, agent.issuer, agent_id)
-    stored_secrets.write(aws, f"{prefix}/relay", agent.relay_credential.value)
-    if agent.agent_credential is not None:
-        stored_secrets.write(aws, f"{prefix}/agent", agent.agent_credential.value)
+    for name, given in (("relay", agent.relay_credential), ("agent", agent.agent_credential)):
+        if isinstance(given, CredentialFile):
+            stored_secrets.write(aws, f"{prefix}/{name}", given.value)
     _add_to_own_index(table, agent.issuer, project_id, agent_id)
     _list_in_project(table, agent, agent_id)
     return agent_id
@@ -112,12 +112,16 @@ def _connection(stack: Stack, agent: NewAgent, agent_id: int) -> ClusterConnecti
         config_project_id=agent.project.project_id,
         server=agent.server,
         ca=agent.ca,
-        relay_credential=Credential(kind=agent.relay_credential.kind, secret=f"{prefix}/relay"),
-        agent_credential=None
-        if own is None
-        else Credential(kind=own.kind, secret=f"{prefix}/agent"),
+        relay_credential=_reference(agent.relay_credential, f"{prefix}/relay"),
+        agent_credential=None if own is None else _reference(own, f"{prefix}/agent"),
         allow_client_impersonation=agent.allow_client_impersonation,
     )
+
+
+def _reference(given: CredentialFile | EKSCredential, secret: str) -> ClusterCredential:
+    if isinstance(given, EKSCredential):
+        return given
+    return Credential(kind=given.kind, secret=secret)
 
 
 def _write_connection(table: Table, connection: ClusterConnection) -> None:

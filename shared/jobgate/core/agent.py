@@ -108,10 +108,30 @@ class AgentSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A reference to a cluster credential; `secret` is a secret's ARN, never the secret."""
+    """A reference to a stored cluster credential; `secret` is a secret's name, never the secret."""
 
-    kind: Literal["token", "cert", "eks"]
+    kind: Literal["token", "cert"]
     secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EKSCredential:
+    """An identity of AWS's that an EKS cluster knows; nothing is stored.
+
+    `role_arn` is assumed first, in the cluster's account as a rule; None is the function's own.
+    """
+
+    cluster: str
+    region: str
+    role_arn: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """As the stored kinds have one."""
+        return "eks"
+
+
+ClusterCredential = Credential | EKSCredential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +149,6 @@ class ClusterConnection:
     config_project_id: int
     server: str
     ca: str | None
-    relay_credential: Credential
-    agent_credential: Credential | None
+    relay_credential: ClusterCredential
+    agent_credential: ClusterCredential | None
     allow_client_impersonation: bool = False

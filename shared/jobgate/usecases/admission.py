@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobgate.core.access_token import AccessToken
-    from jobgate.core.agent import ClusterConnection, Credential
+    from jobgate.core.agent import ClusterConnection, ClusterCredential
     from jobgate.core.authorization import Grant
     from jobgate.core.bounds import Bounds
     from jobgate.core.impersonation import Identity
@@ -40,7 +40,7 @@ class Admitted:
     cluster: ClusterConnection
 
     @property
-    def credential(self) -> Credential | None:
+    def credential(self) -> ClusterCredential | None:
         """The credential that the grant calls for; None where the agent has none of its own."""
         if isinstance(self.grant.access_as, AsAgent):
             return self.cluster.agent_credential
