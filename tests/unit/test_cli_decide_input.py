@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.given_files import Given, run
 from tests.support.id_tokens import ABSENT
 from tests.unit.test_cli_decide import INSTANCE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -92,6 +90,8 @@ def refusal(*arguments: str) -> str:
         (["top/none=."], "no project top/none is in --instance"),
         (["top/sub1/agents={0}", "TOP/sub1/agents={0}"], "top/sub1/agents is given twice"),
         (["top/sub1/agents={0}/../.."], "itself"),
+        (["top/sub1/agents=" + "x" * 5000], "can't be read: File name too long"),
+        (["x" * 5000], "can't be read: File name too long"),
     ],
 )
 def test_a_bad_folder_is_said_in_a_sentence(folders: list[str], message: str, given: Given) -> None:
@@ -102,6 +102,24 @@ def test_a_bad_folder_is_said_in_a_sentence(folders: list[str], message: str, gi
     ]
 
     assert message in refusal("decide", *options, *arguments)
+
+
+@pytest.mark.parametrize("looked_at_by", ["is_dir", "iterdir"])
+@pytest.mark.parametrize("prefix", ["", "top/sub1/agents="])
+def test_a_folder_that_may_not_be_read_is_bad_input(
+    looked_at_by: str, prefix: str, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given.push("prod", {})
+    arguments = given.arguments(given.claims(100))[-2:]
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, looked_at_by, refuse)
+
+    message = refusal("decide", "--agents", f"{prefix}{given.agents_folder(50)}", *arguments)
+
+    assert "can't be read: Permission denied" in message
 
 
 def test_a_folder_that_may_be_of_two_projects_must_be_told(given: Given) -> None:

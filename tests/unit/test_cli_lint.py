@@ -192,6 +192,16 @@ def test_sarif_has_the_structure_of_2_1_0(tmp_path: Path) -> None:
     assert last["region"] == {"startLine": 3, "startColumn": 11}
 
 
+def test_sarif_names_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    write(tmp_path, "ci_access: 1", agent=os.fsdecode(b"\xff"))
+
+    (made,) = json.loads(run(tmp_path, "--sarif").stdout)["runs"]
+
+    locations = [result["locations"][0]["physicalLocation"] for result in made["results"]]
+    uri = f"{tmp_path}/.gitlab/agents/%FF/config.yaml"
+    assert [location["artifactLocation"]["uri"] for location in locations] == [uri, uri]
+
+
 def test_sarif_of_a_clean_checkout_has_no_results(tmp_path: Path) -> None:
     write(tmp_path, CLEAN)
 
@@ -245,14 +255,15 @@ def test_two_forms_at_once_are_bad_input(tmp_path: Path) -> None:
     assert run(tmp_path, "--json", "--sarif").exit_code == 2
 
 
+@pytest.mark.parametrize("looked_at_by", ["is_dir", "is_symlink", "iterdir"])
 def test_a_folder_that_may_not_be_read_is_bad_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    looked_at_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
     write(tmp_path, CLEAN)
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(Path, looked_at_by, refuse)
 
     found = run(tmp_path)
 

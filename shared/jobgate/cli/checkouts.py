@@ -6,6 +6,7 @@ print, another file of the machine that it runs on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PATHS_MAX = 10_000
 _DEPTH_MAX = 50
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,31 @@ def agents_folder(checkout: Path) -> Path:
     """The folder of the agents in a checkout; raises InvalidRequest where there is none."""
     gitlab = checkout / ".gitlab"
     folder = gitlab / "agents"
-    if gitlab.is_symlink() or folder.is_symlink() or not folder.is_dir():
-        raise InvalidRequest(f"{checkout} has no folder {AGENTS_FOLDER}.")
+    with readable(folder):
+        if gitlab.is_symlink() or folder.is_symlink() or not folder.is_dir():
+            raise InvalidRequest(f"{checkout} has no folder {AGENTS_FOLDER}.")
     return folder
 
 
 def read_agents_folder(folder: Path) -> dict[str, CheckedOut]:
     """Everything below `folder`, which is a checkout's .gitlab/agents, by its path in git."""
     found: dict[str, CheckedOut] = {}
-    try:
+    with readable(folder):
         for path, checked_out in _below(folder, _DEPTH_MAX):
             if len(found) == _PATHS_MAX:
                 raise InvalidRequest(f"{folder} holds more than {_PATHS_MAX} files.")
             found[f"{AGENTS_FOLDER}/{path.relative_to(folder).as_posix()}"] = checked_out
-    except OSError as exc:
-        raise InvalidRequest(f"{exc.filename or folder} can't be read: {exc.strerror}.") from exc
     return found
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """While the block looks into `folder`, what can't be read is bad input."""
+    try:
+        yield
+    except OSError as exc:
+        where = str(exc.filename or folder)[:_SHOWN]
+        raise InvalidRequest(f"{where} can't be read: {exc.strerror}.") from exc
 
 
 def _below(folder: Path, depth: int) -> Iterator[tuple[Path, CheckedOut]]:

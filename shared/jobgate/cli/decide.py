@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobgate.cli.checkouts import read_agents_folder
+from jobgate.cli.checkouts import read_agents_folder, readable
 from jobgate.cli.given_instance import GivenGitLab, GivenStore
 from jobgate.cli.inputs import read_file
 from jobgate.cli.instance_file import json_object, read_instance
@@ -145,7 +145,8 @@ def _holder(
     taken_ids = {project.project_id for project, _ in taken}
     ids = {agent.project_id for agent in instance.agents} - taken_ids
     if len(ids) > 1:
-        names = {path.name for path in folder.iterdir()}
+        with readable(folder):
+            names = {path.name for path in folder.iterdir()}
         ids &= {agent.project_id for agent in instance.agents if agent.name in names}
     if len(ids) > 1:
         raise InvalidRequest(f"--agents: say whose {folder} is, as PROJECT_PATH=DIR.")
@@ -154,8 +155,9 @@ def _holder(
 
 def _checked(text: str) -> Path:
     folder = Path(text)
-    if not text or not folder.is_dir():
-        raise InvalidRequest(f"--agents: {text!r} isn't a folder.")
-    if (folder / AGENTS_FOLDER).is_dir():
-        raise InvalidRequest(f"--agents: give the folder {folder / AGENTS_FOLDER} itself.")
+    with readable(folder):
+        if not text or not folder.is_dir():
+            raise InvalidRequest(f"--agents: {text!r} isn't a folder.")
+        if (folder / AGENTS_FOLDER).is_dir():
+            raise InvalidRequest(f"--agents: give the folder {folder / AGENTS_FOLDER} itself.")
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -54,7 +55,7 @@ def _result(finding: Finding, codes: Sequence[str]) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": quote(problem.file)},
+                    "artifactLocation": {"uri": quote(os.fsencode(problem.file))},
                     "region": {"startLine": problem.line, "startColumn": problem.column},
                 }
             }
