@@ -39,7 +39,7 @@ class Given:
         data = config if isinstance(config, bytes) else json.dumps(config).encode()
         path.write_bytes(data)
 
-    def claims(self, project_id: int, **changes: Any) -> dict[str, Any]:
+    def claims(self, project_id: int, /, **changes: Any) -> dict[str, Any]:
         project = next(p for p in self.instance["projects"] if p["id"] == project_id)
         path, namespace = project["path_with_namespace"], str(project["namespace_id"])
         return gitlab_claims(
@@ -72,19 +72,19 @@ class Given:
         files = [f"--{name}={self.folder / name}.json" for name in ("instance", "claims")]
         return ["decide", *folders, *files, *more]
 
-    def run(self, project_id: int, **changes: Any) -> dict[str, Any]:
+    def run(self, project_id: int, /, **changes: Any) -> dict[str, Any]:
         """The answer, as JSON, for a job of a project."""
         found = run(*self.arguments(self.claims(project_id, **changes), "--json"))
         assert found.exit_code == 0, found.stderr
         answer: dict[str, Any] = json.loads(found.stdout)
         return answer
 
-    def allowed(self, project_id: int, **changes: Any) -> dict[int, dict[str, Any]]:
+    def allowed(self, project_id: int, /, **changes: Any) -> dict[int, dict[str, Any]]:
         """The allowed agents by id."""
         agents = self.run(project_id, **changes)["agents"]
         return {agent["id"]: agent for agent in agents if agent["allowed"]}
 
-    def agent(self, agent_id: int, project_id: int, **changes: Any) -> dict[str, Any]:
+    def agent(self, agent_id: int, project_id: int, /, **changes: Any) -> dict[str, Any]:
         """One agent's decision."""
         agents: list[dict[str, Any]] = self.run(project_id, **changes)["agents"]
         return next(agent for agent in agents if agent["id"] == agent_id)

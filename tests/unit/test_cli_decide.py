@@ -1,9 +1,8 @@
 """`jobgate decide` as a user runs it: GitLab's vectors, its input and output forms, its exit codes.
 
 Every row of part A.10 runs here that is about a decision. Those about stored rows or the history of
-refreshes (test_vectors.py) have no form in files; row 18 needs a second issuer; row 70 needs an
-environment without a name, which no ID token has. So do two of the slugs' rows, and others have the
-suffix of a digest that nothing has.
+refreshes (test_vectors.py) have no form in files; row 18 needs a second issuer; and some rows of
+slugs have the suffix of a digest that nothing has.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tests.support.id_tokens import ABSENT
 from tests.unit.test_vectors import NUMBERS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-NOT_OF_FILES = {18, 31, 32, 39, 41, 47, 70}
+NOT_OF_FILES = {18, 31, 32, 39, 41, 47}
 OWN_TESTS = {30, 40, 44, 56}
 
 
@@ -329,6 +328,33 @@ def test_a_merge_requests_job_of_an_older_gitlab_is_unknown(given: Given) -> Non
         "job_unknown",
         "no entry: the token doesn't say which project runs the job",
     )
+
+
+@pytest.mark.parametrize(("fork_jobs", "reason"), [("allow", None), ("deny", "fork_refused")])
+def test_a_forks_job_is_decided_as_the_deployment_has_it(
+    fork_jobs: str, reason: str | None, given: Given
+) -> None:
+    given.settings(fork_jobs=fork_jobs)
+    given.push("prod", {"ci_access": {"groups": [{"id": "top"}]}})
+
+    agent = given.agent(501, 100, project_id="71", pipeline_source="merge_request_event")
+
+    assert (agent["allowed"], agent["reason"]) == (reason is None, reason)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "reason"), [(["system:x"], None), (["system:y"], "reserved_identity")]
+)
+def test_a_reserved_name_is_decided_as_the_deployment_has_it(
+    allowed: list[str], reason: str | None, given: Given
+) -> None:
+    given.settings(allowed_identities=allowed)
+    entry = {"id": "top", "access_as": {"impersonate": {"username": "system:x"}}}
+    given.push("prod", {"ci_access": {"groups": [entry]}})
+
+    agent = given.agent(501, 100)
+
+    assert (agent["allowed"], agent["reason"]) == (reason is None, reason)
 
 
 def test_an_old_token_is_decided_for_the_moment_when_it_was_made(given: Given) -> None:

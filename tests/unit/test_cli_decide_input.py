@@ -153,6 +153,12 @@ GOOD: dict[str, Any] = {
         ({"more": 1}, "the file has an unknown key 'more'"),
         ({"settings": {"instance_wide": "no"}}, "settings.instance_wide must be true or false"),
         ({"settings": {"entry_limit": 0}}, "settings.entry_limit must be a whole number"),
+        ({"settings": {"fork_jobs": True}}, "settings.fork_jobs must be allow or deny"),
+        ({"settings": {"allowed_identities": "a"}}, "settings.allowed_identities must be a list"),
+        (
+            {"settings": {"allowed_identities": [""]}},
+            "settings.allowed_identities[0] must be a text that isn't empty",
+        ),
         ({"settings": {"limit": 1}}, "settings has an unknown key 'limit'"),
         ({"groups": {}}, "groups must be a list"),
         ({"groups": [1]}, "groups[0] must be an object"),

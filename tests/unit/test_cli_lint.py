@@ -121,6 +121,15 @@ def test_a_deployment_for_the_whole_instance_has_no_scope(tmp_path: Path) -> Non
     assert codes(tmp_path, "--instance-wide", "--project=top/agents") == []
 
 
+def test_a_reserved_name_that_the_deployment_allows_is_no_finding(tmp_path: Path) -> None:
+    identity = "{username: 'system:monitoring', groups: ['gitlab:x']}"
+    write(tmp_path, f"ci_access: {{groups: [{{id: top, access_as: {{impersonate: {identity}}}}}]}}")
+    one, both = ["--allowed-identity=system:monitoring"], ["--allowed-identity=gitlab:x"]
+
+    assert codes(tmp_path, *one) == [("reserved_identity", "warning")]
+    assert codes(tmp_path, *one, *both) == []
+
+
 @pytest.mark.parametrize("name", ["config.yml", "jobgate.yaml"])
 def test_a_file_that_nobody_reads_is_found(name: str, tmp_path: Path) -> None:
     write(tmp_path, CLEAN).with_name(name).write_text("{}")

@@ -93,6 +93,14 @@ def lint_command(
     entry_limit: Annotated[
         int, typer.Option("--entry-limit", min=1, help="The deployment's EntryLimit.")
     ] = Settings().entry_limit,
+    allowed_identities: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-identity",
+            metavar="NAME",
+            help="One of the deployment's AllowedIdentities. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJSON = False,
     as_sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0.")] = False,
 ) -> None:
@@ -101,7 +109,11 @@ def lint_command(
         raise InvalidRequest("Give --json or --sarif, not both.")
     findings = linting.lint(
         paths or [Path()],
-        settings=Settings(instance_wide=instance_wide, entry_limit=entry_limit),
+        settings=Settings(
+            instance_wide=instance_wide,
+            entry_limit=entry_limit,
+            allowed_identities=frozenset(allowed_identities or ()),
+        ),
         project_path=project,
         with_risks=risk,
     )

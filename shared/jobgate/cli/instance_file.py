@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jobgate.cli.inputs import agent_name
 from jobgate.core.errors import InvalidRequest
@@ -146,7 +146,8 @@ def _instance(value: dict[str, Any]) -> GivenInstance:
 
 def _settings(place: _Place) -> Settings:
     """The deployment's; what isn't given is as a deployment has it by default."""
-    given = place.fields(optional=("instance_wide", "entry_limit"))
+    names = ("instance_wide", "entry_limit", "fork_jobs", "allowed_identities")
+    given = place.fields(optional=names)
     settings = Settings()
     if "instance_wide" in given:
         wide = given["instance_wide"].boolean()
@@ -154,7 +155,22 @@ def _settings(place: _Place) -> Settings:
     if "entry_limit" in given:
         limit = given["entry_limit"].integer()
         settings = dataclasses.replace(settings, entry_limit=limit)
+    if "fork_jobs" in given:
+        settings = dataclasses.replace(settings, fork_jobs=_fork_jobs(given["fork_jobs"]))
+    if "allowed_identities" in given:
+        allowed = frozenset(item.text() for item in given["allowed_identities"].items())
+        settings = dataclasses.replace(settings, allowed_identities=allowed)
     return settings
+
+
+def _fork_jobs(place: _Place) -> Literal["allow", "deny"]:
+    match place.value:
+        case "allow":
+            return "allow"
+        case "deny":
+            return "deny"
+        case _:
+            raise _FormError(f"{place.where} must be allow or deny")
 
 
 def _each(place: _Place, read: Callable[[_Place], _T]) -> tuple[_T, ...]:

@@ -38,7 +38,8 @@ def verified_job(
     running = "job_project_id" in claims
     source = _text(claims, "pipeline_source")
     project = "job_project" if running else "project"
-    environment = _optional_text(claims, "environment")
+    # A name without a character isn't the absence of one: GitLab's filter tells them apart.
+    environment = "" if claims.get("environment") == "" else _optional_text(claims, "environment")
     job = JobIdentity(
         issuer=issuer,
         job_id=_id(claims, "job_id"),
