@@ -6,12 +6,12 @@ collection, and never stands for "couldn't be asked".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
     from jobgate.core.access_token import AccessToken
     from jobgate.core.agent import (
@@ -263,7 +263,9 @@ class Response:
 class ConfigProjectItem:
     """A configuration project as stored: its agents (id to name) and its last refresh.
 
-    `last_note` is a sentence for people about what has no effect, and no error.
+    `last_note` is a sentence for people about what has no effect, and no error. `reading` counts
+    the readings of a new head that have begun: the newest alone may publish. `finished` is the last
+    one that came to its end.
     """
 
     issuer: str
@@ -274,6 +276,8 @@ class ConfigProjectItem:
     last_error: str | None = None
     last_note: str | None = None
     last_at: float | None = None
+    reading: int = 0
+    finished: int = 0
 
 
 class RefreshStore(Protocol):
@@ -285,16 +289,30 @@ class RefreshStore(Protocol):
 
     def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None: ...
 
-    def add_to_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
-        """Stamp the agent with the snapshot's version in each subject's item, unless newer."""
+    def begin_reading(self, issuer: str, project_id: int, *, after: int) -> int:
+        """Begin the reading after reading `after`; raises Conflict where another one has begun.
+
+        From then on no older reading publishes: what it read may be older than what is there now.
+        """
         ...
 
-    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:
-        """Replace the snapshot of version `replaces` (None: the first). Raises Conflict."""
+    def add_to_index(self, named: IndexChange) -> None:
+        """Stamp each agent with its snapshot's version in the subject's item, unless newer."""
         ...
 
-    def remove_from_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
-        """Take the agent out where its stamp is no newer than the snapshot's version."""
+    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:
+        """Replace the snapshot of version `replaces` (None: the first).
+
+        Raises Conflict where another version is there, or `reading` isn't the newest any more.
+        """
+        ...
+
+    def remove_from_index(self, gone: IndexChange) -> None:
+        """Take each agent out where its stamp is no newer than its snapshot's version."""
+        ...
+
+    def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:
+        """Write since when this very version isn't confirmed by GitLab; None: it is again."""
         ...
 
     def note_refresh(  # noqa: PLR0913  one argument for each attribute that it writes
@@ -307,8 +325,10 @@ class RefreshStore(Protocol):
         error: str | None,
         at: float,
         note: str | None = None,
+        reading: int = 0,
+        finished: int = 0,
     ) -> None:
-        """Write what the refresh of a configuration project came to."""
+        """Write what the refresh of a configuration project came to, unless a newer one reads."""
         ...
 
 
@@ -318,6 +338,10 @@ class Subject:
 
     kind: str
     id: int
+
+
+IndexChange = Mapping[Subject, Sequence["AgentSnapshot"]]
+"""For each subject the agents to add or to take out, each by its snapshot's version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +374,14 @@ class GitLab(Protocol):
 
     def group(self, ref: int | str) -> GitLabGroup | None:
         """By id or by full path."""
+        ...
+
+    def projects_below(self, group_id: int) -> Mapping[str, GitLabProject]:
+        """Every project in a group's tree, by lower-cased full path."""
+        ...
+
+    def groups_below(self, group_id: int) -> Mapping[str, GitLabGroup]:
+        """Every group below a group, by lower-cased full path."""
         ...
 
     def head(self, project_id: int, branch: str) -> str | None:

@@ -234,7 +234,7 @@ def _gitlab_of(
     seconds: float,
 ) -> Callable[[str], GitLabOfJobs]:
     """GitLab by issuer alias, each with `seconds` for all that is asked of it in one go."""
-    from jobgate.adapters.gitlab_api import GitLabAPI
+    from jobgate.adapters.gitlab_api import Blobs, GitLabAPI
     from jobgate.adapters.https import HTTPSClient
     from jobgate.adapters.secrets import SecretReader
     from jobgate.core.errors import Unavailable
@@ -242,6 +242,7 @@ def _gitlab_of(
     secrets = SecretReader(call, clock=_clock)
     tokens_secret = environment["JOBGATE_GITLAB_TOKENS_SECRET"]
     clients: dict[tuple[str, str | None], HTTPSClient] = {}
+    blobs: dict[tuple[str, str | None], Blobs] = {}
 
     def gitlab_of(alias: str) -> GitLabOfJobs:
         issuer = deployment().issuers.get(alias)
@@ -251,7 +252,8 @@ def _gitlab_of(
         origin = (issuer.base_url, issuer.ca)
         if origin not in clients:
             clients[origin] = HTTPSClient(f"{issuer.base_url}/api/v4", issuer.ca)
-        return GitLabAPI(clients[origin], token, seconds=seconds)
+            blobs[origin] = Blobs()
+        return GitLabAPI(clients[origin], token, seconds=seconds, blobs=blobs[origin])
 
     return gitlab_of
 

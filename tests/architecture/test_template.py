@@ -75,7 +75,6 @@ VARIABLES = {
         "JOBGATE_ALLOWED_IDENTITIES",
         "JOBGATE_COMMIT_STATUS",
         "JOBGATE_ISSUERS_MAX_AGE",
-        "JOBGATE_CONFIG_DOUBT",
         "JOBGATE_JOB_KEPT",
     },
     "ReconcileFunction": {
@@ -89,6 +88,7 @@ VARIABLES = {
         "JOBGATE_FORK_JOBS",
         "JOBGATE_LEGACY_SLUGS",
         "JOBGATE_ALLOWED_IDENTITIES",
+        "JOBGATE_CONFIG_DOUBT",
         "JOBGATE_TOKEN_MAX",
         "JOBGATE_UNOBSERVED_LIFE",
         "JOBGATE_LEEWAY",
@@ -111,6 +111,7 @@ VARIABLES = {
         "JOBGATE_INSTANCE_WIDE",
         "JOBGATE_LEGACY_SLUGS",
         "JOBGATE_ALLOWED_IDENTITIES",
+        "JOBGATE_CONFIG_DOUBT",
         "JOBGATE_RELAY_CACHE",
         "JOBGATE_UNOBSERVED_LIFE",
         "JOBGATE_JOB_KEPT",
@@ -148,7 +149,12 @@ OPERATORS_KEYS = (
     "AGENT_IDS#default",
     "SETTINGS",
 )
-READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
+READS = {
+    "dynamodb:GetItem",
+    "dynamodb:BatchGetItem",
+    "dynamodb:Query",
+    "dynamodb:ConditionCheckItem",
+}
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 
 # Where a policy holds a wildcard, and why it must.

@@ -70,7 +70,7 @@ def store_agents(call: AWSCall, count: int, *, projects: int, subject: Subject) 
             projects=entry if subject.kind == "project" else {},
             groups=entry if subject.kind == "group" else {},
         )
-        store.add_to_index([subject], agent)
+        store.add_to_index({subject: [agent]})
         store.publish(agent, replaces=None)
         places.save_place("main", project_id, b.a_config_place())
     places.save_place("main", b.APP, b.a_place())

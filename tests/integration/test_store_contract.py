@@ -201,7 +201,7 @@ def test_of_two_refreshes_from_one_version_the_first_wins(stores: Stores) -> Non
 
 
 def test_an_agent_is_found_by_each_subject_that_it_was_added_to(stores: Stores) -> None:
-    stores.refresh.add_to_index([PROJECT, INSTANCE], version(1))
+    stores.refresh.add_to_index({PROJECT: [version(1)], INSTANCE: [version(1)]})
 
     assert stores.indexed(PROJECT) == {b.PROD}
     assert stores.indexed(INSTANCE) == {b.PROD}
@@ -210,10 +210,10 @@ def test_an_agent_is_found_by_each_subject_that_it_was_added_to(stores: Stores) 
 
 def test_agents_of_one_subject_do_not_disturb_each_other(stores: Stores) -> None:
     other = b.an_agent(b.STAGING, version=7)
-    stores.refresh.add_to_index([PROJECT], version(1))
-    stores.refresh.add_to_index([PROJECT], other)
+    stores.refresh.add_to_index({PROJECT: [version(1)]})
+    stores.refresh.add_to_index({PROJECT: [other]})
 
-    stores.refresh.remove_from_index([PROJECT], version(2))
+    stores.refresh.remove_from_index({PROJECT: [version(2)]})
 
     assert stores.indexed(PROJECT) == {b.STAGING}
 
@@ -221,36 +221,36 @@ def test_agents_of_one_subject_do_not_disturb_each_other(stores: Stores) -> None
 def test_a_late_removal_leaves_what_a_faster_refresh_has_just_added(stores: Stores) -> None:
     # v1 named the project. A slow refresh (v2) takes it out of the file and stalls after its
     # publication; a fast one (v3) puts it back; then the slow one's removal comes.
-    stores.refresh.add_to_index([PROJECT], version(1))
+    stores.refresh.add_to_index({PROJECT: [version(1)]})
     stores.refresh.publish(version(1), replaces=None)
     stores.refresh.publish(version(2), replaces=1)
-    stores.refresh.add_to_index([PROJECT], version(3))
+    stores.refresh.add_to_index({PROJECT: [version(3)]})
     stores.refresh.publish(version(3), replaces=2)
 
-    stores.refresh.remove_from_index([PROJECT], version(2))
+    stores.refresh.remove_from_index({PROJECT: [version(2)]})
 
     assert stores.indexed(PROJECT) == {b.PROD}
 
 
 def test_a_removal_of_the_newest_version_removes(stores: Stores) -> None:
-    stores.refresh.add_to_index([PROJECT], version(3))
+    stores.refresh.add_to_index({PROJECT: [version(3)]})
 
-    stores.refresh.remove_from_index([PROJECT], version(3))
+    stores.refresh.remove_from_index({PROJECT: [version(3)]})
 
     assert stores.indexed(PROJECT) == frozenset()
 
 
 def test_a_slow_addition_does_not_make_a_newer_one_removable(stores: Stores) -> None:
-    stores.refresh.add_to_index([PROJECT], version(3))
-    stores.refresh.add_to_index([PROJECT], version(2))
+    stores.refresh.add_to_index({PROJECT: [version(3)]})
+    stores.refresh.add_to_index({PROJECT: [version(2)]})
 
-    stores.refresh.remove_from_index([PROJECT], version(2))
+    stores.refresh.remove_from_index({PROJECT: [version(2)]})
 
     assert stores.indexed(PROJECT) == {b.PROD}
 
 
 def test_a_removal_of_what_is_not_there_changes_nothing(stores: Stores) -> None:
-    stores.refresh.remove_from_index(SUBJECTS, version(1))
+    stores.refresh.remove_from_index({subject: [version(1)] for subject in SUBJECTS})
 
     assert [stores.indexed(subject) for subject in (PROJECT, INSTANCE)] == [frozenset()] * 2
 
@@ -280,6 +280,144 @@ def test_a_note_never_makes_a_configuration_project(stores: Stores) -> None:
     )
 
     assert stores.refresh.config_project("main", b.CONFIG_PROJECT) is None
+
+
+# --- Readings: the newest alone publishes ---
+
+
+def a_reading(stores: Stores, number: int) -> None:
+    stores.seed(b.a_config_project_item())
+    for after in range(number):
+        assert stores.refresh.begin_reading("main", b.CONFIG_PROJECT, after=after) == after + 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_reading_begins_after_the_newest_alone(stores: Stores, after: int) -> None:
+    a_reading(stores, 2)
+
+    with pytest.raises(Conflict):
+        stores.refresh.begin_reading("main", b.CONFIG_PROJECT, after=after)
+
+    known = stores.refresh.config_project("main", b.CONFIG_PROJECT)
+    assert known == b.a_config_project_item(reading=2)
+
+
+def test_a_reading_never_makes_a_configuration_project(stores: Stores) -> None:
+    with pytest.raises(Conflict):
+        stores.refresh.begin_reading("main", b.CONFIG_PROJECT, after=0)
+
+    assert stores.refresh.config_project("main", b.CONFIG_PROJECT) is None
+
+
+@pytest.mark.parametrize("reading", [0, 1, 3])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_another_reading_than_the_newest_publishes_nothing(
+    stores: Stores, reading: int, *, is_first: bool
+) -> None:
+    a_reading(stores, 2)
+    if not is_first:
+        stores.refresh.publish(version(1), replaces=None, reading=2)
+
+    with pytest.raises(Conflict):
+        stores.refresh.publish(version(9), replaces=None if is_first else 1, reading=reading)
+
+    stored = stores.refresh.snapshot("main", b.PROD)
+    assert stored == (None if is_first else version(1))
+
+
+def test_the_newest_reading_publishes(stores: Stores) -> None:
+    a_reading(stores, 2)
+
+    stores.refresh.publish(version(1), replaces=None, reading=2)
+    stores.refresh.publish(version(2), replaces=1, reading=2)
+
+    assert stores.refresh.snapshot("main", b.PROD) == version(2)
+
+
+def test_another_reading_than_the_newest_notes_nothing(stores: Stores) -> None:
+    a_reading(stores, 2)
+
+    for reading in (0, 1, 3):
+        stores.refresh.note_refresh(
+            "main",
+            b.CONFIG_PROJECT,
+            root_path="top",
+            commit="late",
+            error=None,
+            at=b.NOW,
+            reading=reading,
+            finished=reading,
+        )
+    stores.refresh.note_refresh(
+        "main",
+        b.CONFIG_PROJECT,
+        root_path="top",
+        commit="c2",
+        error=None,
+        at=b.NOW,
+        reading=2,
+        finished=2,
+    )
+
+    known = stores.refresh.config_project("main", b.CONFIG_PROJECT)
+    assert known == b.a_config_project_item(
+        root_path="top", last_commit="c2", last_at=b.NOW, reading=2, finished=2
+    )
+
+
+# --- Doubt ---
+
+
+def test_a_doubt_is_noted_on_its_own_version_and_taken_back(stores: Stores) -> None:
+    stores.refresh.publish(version(1), replaces=None)
+    stores.refresh.publish(version(2), replaces=1)
+
+    stores.refresh.note_doubt(version(1), since=b.NOW)
+    assert stores.refresh.snapshot("main", b.PROD) == version(2)
+    stores.refresh.note_doubt(version(2), since=b.NOW)
+    assert stores.refresh.snapshot("main", b.PROD) == version(2, doubt_since=b.NOW)
+    stores.refresh.note_doubt(version(2), since=None)
+    assert stores.refresh.snapshot("main", b.PROD) == version(2)
+
+
+def test_a_doubt_about_what_was_never_published_makes_no_snapshot(stores: Stores) -> None:
+    stores.refresh.note_doubt(version(1), since=b.NOW)
+
+    assert stores.refresh.snapshot("main", b.PROD) is None
+
+
+def test_what_is_published_anew_is_in_doubt_no_more(stores: Stores) -> None:
+    stores.refresh.publish(version(1), replaces=None)
+    stores.refresh.note_doubt(version(1), since=b.NOW)
+
+    stores.refresh.publish(version(2), replaces=1)
+
+    assert stores.refresh.snapshot("main", b.PROD) == version(2)
+
+
+# --- Many agents and subjects at once ---
+
+
+def test_a_newer_stamp_among_many_keeps_no_other_from_being_written(stores: Stores) -> None:
+    agents = [b.an_agent(i, version=5) for i in range(1, 121)]
+    stores.refresh.add_to_index({PROJECT: [b.an_agent(60, version=9)]})
+    stores.refresh.add_to_index({PROJECT: agents})
+    assert stores.indexed(PROJECT) == set(range(1, 121))
+
+    stores.refresh.remove_from_index({PROJECT: agents})
+
+    assert stores.indexed(PROJECT) == {60}
+
+
+def test_hundreds_of_subjects_are_stamped_and_taken_out(stores: Stores) -> None:
+    subjects = [Subject("project", i) for i in range(1, 301)]
+    stores.refresh.add_to_index({subject: [version(1)] for subject in subjects})
+    found = [stores.indexed(subject) for subject in subjects]
+
+    stores.refresh.remove_from_index({subject: [version(2)] for subject in subjects[1:]})
+
+    assert found == [{b.PROD}] * 300
+    assert [stores.indexed(s) for s in subjects] == [{b.PROD}] + [frozenset()] * 299
 
 
 # --- Job states ---
@@ -363,7 +501,7 @@ def test_a_job_state_beyond_its_time_is_absent_though_the_table_still_has_it(aws
 def test_an_exchanges_facts_are_read_in_one_round_trip(aws: AWS) -> None:
     job = b.a_job()
     store = DynamoDBRefreshStore(aws.call, aws.table)
-    store.add_to_index([PROJECT], version(1))
+    store.add_to_index({PROJECT: [version(1)]})
     jobs_in(aws.call, aws.table).put("main", 9001, b.a_state())
     places = DynamoDBPlaces(aws.call, aws.table)
     places.save_place("main", b.APP, b.a_place())
@@ -522,12 +660,17 @@ ACTS: dict[str, tuple[str, Callable[[AWSCall], Any]]] = {
     "snapshot": ("GetItem", lambda call: _refreshes(call).snapshot("main", 1)),
     "cluster": ("GetItem", lambda call: _refreshes(call).cluster("main", 1)),
     "project": ("GetItem", lambda call: _refreshes(call).config_project("main", 1)),
-    "publish": ("PutItem", lambda call: _refreshes(call).publish(version(1), replaces=None)),
-    "add": ("UpdateItem", lambda call: _refreshes(call).add_to_index([PROJECT], version(1))),
+    "publish": (
+        "TransactWriteItems",
+        lambda call: _refreshes(call).publish(version(1), replaces=None),
+    ),
+    "add": ("UpdateItem", lambda call: _refreshes(call).add_to_index({PROJECT: [version(1)]})),
     "remove": (
         "UpdateItem",
-        lambda call: _refreshes(call).remove_from_index([PROJECT], version(1)),
+        lambda call: _refreshes(call).remove_from_index({PROJECT: [version(1)]}),
     ),
+    "begin": ("UpdateItem", lambda call: _refreshes(call).begin_reading("main", 1, after=0)),
+    "doubt": ("UpdateItem", lambda call: _refreshes(call).note_doubt(version(1), since=b.NOW)),
     "projects": ("Query", lambda call: list(_refreshes(call).all())),
     "job": (
         "UpdateItem",

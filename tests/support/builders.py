@@ -141,6 +141,7 @@ def an_agent(
     instance: Entry | None = None,
     problems: Sequence[Problem] = (),
     valid_since: float | None = None,
+    doubt_since: float | None = None,
 ) -> AgentSnapshot:
     return AgentSnapshot(
         issuer=issuer,
@@ -155,6 +156,7 @@ def an_agent(
         instance=instance,
         problems=tuple(problems),
         valid_since=valid_since,
+        doubt_since=doubt_since,
     )
 
 
@@ -359,6 +361,8 @@ def a_config_project_item(
     last_error: str | None = None,
     last_note: str | None = None,
     last_at: float | None = None,
+    reading: int = 0,
+    finished: int = 0,
 ) -> ConfigProjectItem:
     return ConfigProjectItem(
         issuer=issuer,
@@ -369,6 +373,8 @@ def a_config_project_item(
         last_error=last_error,
         last_note=last_note,
         last_at=last_at,
+        reading=reading,
+        finished=finished,
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jobgate.core.agent_configuration import FILE_MAX_BYTES
 from jobgate.core.agent_folder import FileKind
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import (
-    ConfigProjectItem,
     ConfigProjects,
     GitLabGroup,
     GitLabOfJobs,
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
-    from jobgate.ports import Subject
+    from jobgate.ports import ConfigProjectItem, IndexChange, Subject
 
 
 class FakeGitLab(GitLabOfJobs):
-    """A small GitLab; `failing` names methods that raise Unavailable, `calls` is what was asked."""
+    """A small GitLab; `calls` is what was asked.
+
+    `failing` names methods that raise Unavailable, `faults` those that raise something else;
+    `unlisted` are ids that listings lack.
+    """
 
     def __init__(
         self, *, groups: Iterable[GitLabGroup] = (), projects: Iterable[GitLabProject] = ()
@@ -39,6 +43,8 @@ class FakeGitLab(GitLabOfJobs):
         self.jobs: dict[tuple[int, int], str] = {}
         self.slugs: dict[tuple[int, str], str] = {}
         self.failing: set[str] = set()
+        self.faults: dict[str, Exception] = {}
+        self.unlisted: set[int] = set()
         self.calls: list[tuple[str, object]] = []
 
     def push(self, project_id: int, files: Mapping[str, bytes]) -> str:
@@ -58,6 +64,18 @@ class FakeGitLab(GitLabOfJobs):
         if isinstance(ref, int):
             return self.groups.get(ref)
         return next((g for g in self.groups.values() if g.path.lower() == ref.lower()), None)
+
+    def projects_below(self, group_id: int) -> Mapping[str, GitLabProject]:
+        self._call("projects_below", group_id)
+        below = f"{self.groups[group_id].path}/".lower()
+        found = (p for p in self.projects.values() if p.path.lower().startswith(below))
+        return {p.path.lower(): p for p in found if p.project_id not in self.unlisted}
+
+    def groups_below(self, group_id: int) -> Mapping[str, GitLabGroup]:
+        self._call("groups_below", group_id)
+        below = f"{self.groups[group_id].path}/".lower()
+        found = (g for g in self.groups.values() if g.path.lower().startswith(below))
+        return {g.path.lower(): g for g in found if g.group_id not in self.unlisted}
 
     def head(self, project_id: int, branch: str) -> str | None:
         self._call("head", project_id)
@@ -96,6 +114,8 @@ class FakeGitLab(GitLabOfJobs):
         self.calls.append((method, argument))
         if method in self.failing:
             raise Unavailable(f"GitLab answered 500 to {method}")
+        if method in self.faults:
+            raise self.faults[method]
 
 
 class FakeRefreshStore(RefreshStore, ConfigProjects):
@@ -120,27 +140,50 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
     def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None:
         return self.snapshots.get((issuer, agent_id))
 
-    def add_to_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
-        for subject in subjects:
-            stamps = self.index[snapshot.issuer, subject]
-            if stamps.get(snapshot.agent_id, -1) < snapshot.version:
-                stamps[snapshot.agent_id] = snapshot.version
-                self.writes.append(f"add {subject.kind} {subject.id}")
+    def begin_reading(self, issuer: str, project_id: int, *, after: int) -> int:
+        known = self.config_projects.get((issuer, project_id))
+        if known is None or known.reading != after:
+            raise Conflict("another reading of this project has begun meanwhile")
+        self.config_projects[issuer, project_id] = replace(known, reading=after + 1)
+        self.writes.append(f"reading {after + 1}")
+        return after + 1
 
-    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:
+    def add_to_index(self, named: IndexChange) -> None:
+        for subject, snapshots in named.items():
+            for snapshot in snapshots:
+                stamps = self.index[snapshot.issuer, subject]
+                if stamps.get(snapshot.agent_id, -1) < snapshot.version:
+                    stamps[snapshot.agent_id] = snapshot.version
+                    self.writes.append(f"add {subject.kind} {subject.id}")
+
+    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:
         key = (snapshot.issuer, snapshot.agent_id)
         stored = self.snapshots.get(key)
         if (None if stored is None else stored.version) != replaces:
-            raise Conflict("another refresh has published this agent meanwhile")
+            raise Conflict("another refresh has overtaken this one")
+        if not self._is_newest(snapshot.issuer, snapshot.config_project.project_id, reading):
+            raise Conflict("another refresh has overtaken this one")
         self.snapshots[key] = snapshot
         self.writes.append(f"publish {snapshot.agent_id} v{snapshot.version}")
 
-    def remove_from_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
-        for subject in subjects:
-            stamps = self.index[snapshot.issuer, subject]
-            if stamps.get(snapshot.agent_id, snapshot.version + 1) <= snapshot.version:
-                del stamps[snapshot.agent_id]
-                self.writes.append(f"remove {subject.kind} {subject.id}")
+    def remove_from_index(self, gone: IndexChange) -> None:
+        for subject, snapshots in gone.items():
+            for snapshot in snapshots:
+                stamps = self.index[snapshot.issuer, subject]
+                if stamps.get(snapshot.agent_id, snapshot.version + 1) <= snapshot.version:
+                    del stamps[snapshot.agent_id]
+                    self.writes.append(f"remove {subject.kind} {subject.id}")
+
+    def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:
+        key = (snapshot.issuer, snapshot.agent_id)
+        stored = self.snapshots.get(key)
+        if stored is not None and stored.version == snapshot.version:
+            self.snapshots[key] = replace(stored, doubt_since=since)
+            self.writes.append(f"doubt {snapshot.agent_id} {since}")
+
+    def _is_newest(self, issuer: str, project_id: int, reading: int) -> bool:
+        project = self.config_projects.get((issuer, project_id))
+        return (0 if project is None else project.reading) == reading
 
     def note_refresh(
         self,
@@ -152,19 +195,20 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
         error: str | None,
         at: float,
         note: str | None = None,
+        reading: int = 0,
+        finished: int = 0,
     ) -> None:
         known = self.config_projects.get((issuer, project_id))
-        if known is None:
+        if known is None or known.reading != reading:
             return
-        self.config_projects[issuer, project_id] = ConfigProjectItem(
-            issuer=issuer,
-            project_id=project_id,
-            agents=known.agents,
+        self.config_projects[issuer, project_id] = replace(
+            known,
             root_path=root_path,
             last_commit=commit,
             last_error=error,
             last_note=note,
             last_at=at,
+            finished=finished,
         )
         self.writes.append(f"note {error or 'good'}")
 

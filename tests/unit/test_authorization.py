@@ -164,6 +164,20 @@ def test_a_job_of_another_issuer_is_not_listed_whatever_the_ids() -> None:
     assert decide(b.a_job(issuer="other")) == Denied(Reason.NOT_LISTED)
 
 
+def test_a_configuration_in_doubt_counts_for_as_long_as_config_doubt_and_no_longer() -> None:
+    def decided(age: float, job: JobIdentity | None = None) -> Decision:
+        doubtful = b.an_agent(projects={b.APP: b.an_entry()}, doubt_since=b.NOW - age)
+        return decide(job or b.a_job(), doubtful)
+
+    assert isinstance(decided(BOUNDS.config_doubt), Allowed)
+    assert decided(BOUNDS.config_doubt + 1) == Denied(Reason.CONFIG_UNKNOWN, PROJECT_RULE)
+    own = decided(BOUNDS.config_doubt + 1, b.a_job(project_id=b.CONFIG_PROJECT))
+    assert reason_of(own) is Reason.CONFIG_UNKNOWN
+    # Who isn't listed learns nothing of it.
+    stranger = decided(BOUNDS.config_doubt + 1, b.a_job(project_id=101))
+    assert reason_of(stranger) is Reason.NOT_LISTED
+
+
 def test_a_configuration_that_was_never_valid_grants_nothing_and_tells_its_own_project_why() -> (
     None
 ):

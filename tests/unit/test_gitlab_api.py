@@ -7,10 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters.gitlab_api import GitLabAPI
+from jobgate.adapters import gitlab_api
+from jobgate.adapters.gitlab_api import Blobs, GitLabAPI
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.agent_folder import FileKind
-from jobgate.core.errors import Unavailable
+from jobgate.core.errors import NotForUs, Throttled, Unavailable
 from jobgate.ports import GitLabGroup, GitLabProject
 
 from local.certificates import CertificateAuthority
@@ -135,7 +136,6 @@ def test_what_is_not_there_is_none(gitlab: GitLabAPI) -> None:
     assert gitlab.project("top/gone") is None
     assert gitlab.group(7) is None
     assert gitlab.head(50, "main") is None
-    assert dict(gitlab.agent_files(50, "abc")) == {}
     assert gitlab.raw_file(50, FILE, "abc") is None
 
 
@@ -449,6 +449,174 @@ def test_any_other_status_is_no_answer(
 
     with pytest.raises(Unavailable, match=str(status)):
         READS[read](gitlab)
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_is_told_from_a_gitlab_that_is_away(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str, status: int
+) -> None:
+    server.answer(PLACES[read], b"", status=status)
+
+    with pytest.raises(NotForUs):
+        READS[read](gitlab)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "0"}, 0),
+        ({"Retry-After": "86400"}, 900),
+        ({"Retry-After": "Wed, 25 Nov 2026 14:00:00 GMT"}, 60),
+        ({"Retry-After": "-1"}, 60),
+        ({"Retry-After": "\u00b2"}, 60),
+        ({}, 60),
+    ],
+)
+def test_a_gitlab_that_asks_for_fewer_calls_says_from_when_on(
+    server: HTTPSServer, gitlab: GitLabAPI, headers: dict[str, str], seconds: float
+) -> None:
+    server.answer(PLACES["head"], b"Retry later", status=429, headers=headers)
+
+    with pytest.raises(Throttled) as throttled:
+        gitlab.head(50, "main")
+
+    assert throttled.value.retry_after == seconds
+
+
+COMMIT = f"{API}/projects/50/repository/commits/abc"
+
+
+@pytest.mark.parametrize("given", ["200 []", "404"])
+def test_a_folder_that_is_not_at_the_commit_has_no_files(
+    server: HTTPSServer, gitlab: GitLabAPI, given: str
+) -> None:
+    server.answer(COMMIT, {"id": "abc"})
+    if given == "200 []":
+        server.answer(TREE, [])
+
+    assert dict(gitlab.agent_files(50, "abc")) == {}
+
+
+def test_a_folder_of_a_commit_that_is_gone_too_is_no_deleted_folder(gitlab: GitLabAPI) -> None:
+    with pytest.raises(NotForUs):
+        gitlab.agent_files(50, "abc")
+
+
+def test_a_tree_that_ends_in_its_middle_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    link = {"Link": f'<{server.url}{TREE}?page_token=2>; rel="next"'}
+    server.answer(TREE, [an_entry("blob", FILE)], headers=link)
+    server.answer(f"{TREE}?page_token=2", b"", status=404)
+
+    with pytest.raises(Unavailable):
+        gitlab.agent_files(50, "abc")
+
+
+def test_a_file_whose_blob_is_known_is_not_fetched_again(
+    server: HTTPSServer, client: HTTPSClient
+) -> None:
+    server.answer(TREE, [an_entry("blob", FILE)])
+    server.answer(RAW, b"ci_access: {}")
+    blobs = Blobs()
+
+    def read() -> bytes | None:
+        gitlab = GitLabAPI(client, TOKEN, seconds=10, blobs=blobs)
+        gitlab.agent_files(50, "abc")
+        return gitlab.raw_file(50, FILE, "abc")
+
+    assert (read(), read()) == (b"ci_access: {}", b"ci_access: {}")
+    assert server.count(RAW) == 1
+
+    server.answer(TREE, [{**an_entry("blob", FILE), "id": "9" * 40}])
+    server.answer(RAW, b"ci_access: {projects: []}")
+    assert read() == b"ci_access: {projects: []}"
+
+
+def test_a_blob_of_another_project_is_not_taken(server: HTTPSServer, client: HTTPSClient) -> None:
+    # Two projects may hold one content, but who may read the one needn't be able to read the other.
+    blobs = Blobs()
+    blobs.keep(51, "1" * 40, b"another project's")
+    server.answer(TREE, [an_entry("blob", FILE)])
+    gitlab = GitLabAPI(client, TOKEN, seconds=10, blobs=blobs)
+    gitlab.agent_files(50, "abc")
+
+    assert gitlab.raw_file(50, FILE, "abc") is None
+
+
+def test_blobs_are_forgotten_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gitlab_api, "_BLOBS_MAX_BYTES", 10)
+    blobs = Blobs()
+    for name in ("a", "b", "c"):
+        blobs.keep(50, name, b"12345")
+    blobs.keep(50, "c", b"12345")
+
+    assert [blobs.get(50, name) is None for name in ("a", "b", "c")] == [True, False, False]
+
+
+# --- Listings ---
+
+PROJECTS_BELOW = f"{API}/groups/1/projects"
+GROUPS_BELOW = f"{API}/groups/1/descendant_groups"
+
+
+def pages(server: HTTPSServer, path: str, *rows: list[Any], totals: list[int | None]) -> None:
+    """Answer a list by number, each page with its own count of all rows."""
+    for number, (page, total) in enumerate(zip(rows, totals, strict=True), 1):
+        headers = {} if total is None else {"X-Total": str(total)}
+        if number < len(rows):
+            headers["Link"] = f'<{server.url}{path}?page={number + 1}>; rel="next"'
+        target = path if number == 1 else f"{path}?page={number}"
+        server.answer(target, page, headers=headers)
+
+
+def test_a_groups_projects_and_groups_are_listed_page_by_page(
+    server: HTTPSServer, gitlab: GitLabAPI
+) -> None:
+    other = {**PROJECT, "id": 101, "path_with_namespace": "top/Sub1/Other"}
+    pages(server, PROJECTS_BELOW, [PROJECT], [other], totals=[2, 2])
+    pages(server, GROUPS_BELOW, [GROUP], totals=[1])
+
+    assert gitlab.projects_below(1) == {
+        "top/sub1/app": THE_PROJECT,
+        "top/sub1/other": dataclasses.replace(THE_PROJECT, project_id=101, path="top/Sub1/Other"),
+    }
+    assert gitlab.groups_below(1) == {
+        "top/sub1": GitLabGroup(group_id=2, path="top/sub1", parent_id=1)
+    }
+    asked = server.asked[0].target
+    for wanted in ("include_subgroups=true", "with_shared=false", "order_by=id", "per_page=100"):
+        assert wanted in asked
+    assert "archived" not in asked
+
+
+@pytest.mark.parametrize("totals", [[2, 1], [2, 3], [2, None], [None, 2]])
+def test_a_list_that_changes_while_it_is_read_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, totals: list[int | None]
+) -> None:
+    pages(server, PROJECTS_BELOW, [PROJECT], [], totals=totals)
+
+    with pytest.raises(Unavailable, match="changed while"):
+        gitlab.projects_below(1)
+
+
+def test_a_group_that_cannot_be_listed_is_not_an_empty_one(gitlab: GitLabAPI) -> None:
+    with pytest.raises(NotForUs):
+        gitlab.projects_below(1)
+    with pytest.raises(NotForUs):
+        gitlab.groups_below(1)
+
+
+@pytest.mark.parametrize("body", [{"message": "x"}, [7], [{}], [{**PROJECT, "id": "100"}]])
+def test_a_listing_of_another_form_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, body: Any
+) -> None:
+    server.answer(PROJECTS_BELOW, body)
+
+    with pytest.raises(Unavailable):
+        gitlab.projects_below(1)
 
 
 @pytest.mark.parametrize("read", READS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,109 +10,36 @@ from jobgate.core.commit_status import CommitStatus
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject, Subject
+from jobgate.ports import GitLabGroup, Subject
 from jobgate.usecases.reconcile import Reconcile
-from jobgate.usecases.refresh import Refresh
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeCommitStatuses, FakeRefreshQueue
-from tests.support.refresh_fakes import FakeGitLab, FakeRefreshStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from jobgate.core.agent import AgentSnapshot
-
-FILE = ".gitlab/agents/prod/config.yaml"
-APP_ENTRY = b"ci_access: {projects: [{id: top/sub1/app}]}"
-BROKEN = b"ci_access: ["
-APP, OTHER, CONFIG, GROUP = (
-    Subject("project", b.APP),
-    Subject("project", 101),
-    Subject("project", b.CONFIG_PROJECT),
-    Subject("group", b.TOP),
+from tests.support.fakes import FakeRefreshQueue
+from tests.support.refresh_fakes import FakeRefreshStore
+from tests.support.refresh_setting import (
+    APP,
+    APP_ENTRY,
+    BROKEN,
+    CONFIG,
+    FILE,
+    Setting,
+    a_project,
+    pushed,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def a_project(project_id: int, path: str, namespace_id: int = b.SUB1) -> GitLabProject:
-    return GitLabProject(
-        project_id=project_id,
-        path=path,
-        default_branch="main",
-        namespace_id=namespace_id,
-        namespace_path=path.rpartition("/")[0],
-        namespace_kind="group",
-    )
-
-
-class Setting:
-    """A configuration project with the agent `prod`, registered; nothing is pushed yet."""
-
-    def __init__(self) -> None:
-        self.gitlab = FakeGitLab(
-            groups=[
-                GitLabGroup(group_id=b.TOP, path="top", parent_id=None),
-                GitLabGroup(group_id=b.SUB1, path="top/sub1", parent_id=b.TOP),
-                GitLabGroup(group_id=b.OTHER_ROOT, path="ext", parent_id=None),
-            ],
-            projects=[
-                a_project(b.CONFIG_PROJECT, "top/sub1/agents"),
-                a_project(b.APP, "top/sub1/app"),
-                a_project(101, "top/sub1/other"),
-            ],
-        )
-        self.store = FakeRefreshStore()
-        self.store.config_projects["main", b.CONFIG_PROJECT] = b.a_config_project_item()
-        self.store.clusters["main", b.PROD] = b.a_cluster()
-        self.records: list[str] = []
-        self.clock = FakeClock()
-        self.settings = Settings()
-        self.statuses = FakeCommitStatuses()
-
-    @property
-    def refresh(self) -> Refresh:
-        return Refresh(
-            gitlab_of=lambda _alias: self.gitlab,
-            store=self.store,
-            recorder=self.records.append,
-            settings=self.settings,
-            clock=self.clock,
-            statuses=self.statuses,
-        )
-
-    def push(self, content: bytes | None, **more: bytes) -> None:
-        """Push config.yaml (None: delete it) and refresh."""
-        files = {} if content is None else {FILE: content}
-        self.gitlab.push(b.CONFIG_PROJECT, files | more)
-        self.run()
-
-    def run(self) -> None:
-        self.store.writes.clear()
-        self.refresh.run("main", b.CONFIG_PROJECT)
-
-    @property
-    def snapshot(self) -> AgentSnapshot:
-        return self.store.snapshots["main", b.PROD]
-
-    @property
-    def indexed(self) -> set[Subject]:
-        return {subject for (_, subject), agents in self.store.index.items() if agents}
-
-    @property
-    def note(self) -> str | None:
-        return self.store.config_projects["main", b.CONFIG_PROJECT].last_error
-
-
-def pushed(content: bytes | None = APP_ENTRY) -> Setting:
-    setting = Setting()
-    setting.push(content)
-    return setting
+    from jobgate.core.agent import AgentSnapshot
+    from jobgate.ports import IndexChange
 
 
 def unchanged(setting: Setting, *, after: Any) -> bool:
+    """Whether the same is granted as before; what is in doubt is granted for a while."""
     before = (setting.snapshot, setting.indexed)
     after()
-    return (setting.snapshot, setting.indexed) == before
+    snapshot = dataclasses.replace(setting.snapshot, doubt_since=None)
+    return (snapshot, setting.indexed) == before
 
 
 def test_a_push_publishes_what_the_file_grants_at_that_commit() -> None:
@@ -130,14 +58,9 @@ def test_ids_are_added_before_the_snapshot_and_removed_after_it() -> None:
     setting.push(b"ci_access: {projects: [{id: top/sub1/other}], groups: [{id: top}]}")
 
     writes = setting.store.writes
-    published = writes.index("publish 501 v2")
-    # The subjects that stay are stamped anew, so that a slower refresh can't remove them.
-    assert set(writes[:published]) == {
-        "add project 101",
-        "add project 50",
-        "add group 1",
-    }
-    assert writes[published + 1 :] == ["remove project 100", "note good"]
+    assert writes[0] == "reading 2"
+    assert set(writes[1:3]) == {"add project 101", "add group 1"}
+    assert writes[3:] == ["publish 501 v2", "remove project 100", "note good"]
 
 
 def test_a_conflict_publishes_and_removes_nothing_and_comes_again() -> None:
@@ -264,7 +187,7 @@ def test_a_commit_elsewhere_in_the_repository_is_only_noted() -> None:
 
     setting.push(APP_ENTRY, **{"README.md": b"new"})
 
-    assert setting.store.writes == ["note good"]
+    assert setting.store.writes == ["reading 2", "note good"]
 
 
 def test_a_target_that_moved_away_is_found_at_an_unchanged_head() -> None:
@@ -345,11 +268,8 @@ def test_a_configuration_project_that_is_not_found_changes_no_access() -> None:
     setting = pushed()
     del setting.gitlab.projects[b.CONFIG_PROJECT]
 
-    def run() -> None:
-        with pytest.raises(Unavailable):
-            setting.run()
-
-    assert unchanged(setting, after=run)
+    assert unchanged(setting, after=setting.run)
+    assert setting.note == "the configuration project isn't there, or not for our token"
 
 
 def test_an_empty_repository_changes_no_access_and_is_noted() -> None:
@@ -473,11 +393,11 @@ def test_the_index_is_a_superset_however_a_slow_and_a_fast_refresh_interleave(
     original = setting.store.remove_from_index
     overtaken: list[bool] = []
 
-    def late(subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+    def late(gone: IndexChange) -> None:
         if not overtaken:
             overtaken.append(True)
             setting.push(fast)
-        original(subjects, snapshot)
+        original(gone)
 
     setting.store.remove_from_index = late  # type: ignore[method-assign]  # the overtaking itself
     setting.push(slow)

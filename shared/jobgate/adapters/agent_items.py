@@ -39,11 +39,13 @@ _CLIENT_IMPERSONATION = "client_impersonation"
 
 
 def snapshot_item(snapshot: AgentSnapshot) -> Item:
-    """An agent's snapshot; `version` is an attribute of its own, for the condition of the write."""
+    """An agent's snapshot; what is conditioned on or changed alone is an attribute of its own."""
     project = snapshot.config_project
+    doubt = snapshot.doubt_since
     return (
         snapshot_key(snapshot.issuer, snapshot.agent_id)
         | {"version": {"N": str(snapshot.version)}}
+        | ({} if doubt is None else {"doubt_since": {"N": repr(doubt)}})
         | compressed_body(
             {
                 "issuer": snapshot.issuer,
@@ -84,6 +86,7 @@ def snapshot_of(item: Item | None) -> AgentSnapshot | None:
             commit=body["commit"],
             valid=body["valid"],
             valid_since=body.get("valid_since"),
+            doubt_since=_seconds(item, "doubt_since"),
             config_project=ConfigProject(**body["config_project"]),
             projects={int(i): _entry_of(e) for i, e in body["projects"].items()},
             groups={int(i): _entry_of(e) for i, e in body["groups"].items()},
@@ -161,7 +164,9 @@ def config_project_of(item: Item | None) -> ConfigProjectItem | None:
             last_commit=_text(item, "last_commit"),
             last_error=_text(item, "last_error"),
             last_note=_text(item, "last_note"),
-            last_at=float(item["last_at"]["N"]) if "last_at" in item else None,
+            last_at=_seconds(item, "last_at"),
+            reading=_count(item, "reading"),
+            finished=_count(item, "finished"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a configuration project that can't be read") from exc
@@ -175,6 +180,14 @@ def _option(item: Item, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError("an option that is neither on nor off")
     return value
+
+
+def _seconds(item: Item, name: str) -> float | None:
+    return float(item[name]["N"]) if name in item else None
+
+
+def _count(item: Item, name: str) -> int:
+    return int(item[name]["N"]) if name in item else 0
 
 
 def _text(item: Item, name: str) -> str | None:

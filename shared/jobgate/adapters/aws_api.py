@@ -17,8 +17,12 @@ API reference. Raises AWSError where AWS refuses, Unavailable where it can't be 
 
 
 class AWSError(JobgateError):
-    """AWS refused a call; `code` is its error code (ConditionalCheckFailedException…)."""
+    """AWS refused a call; `code` is its error code (ConditionalCheckFailedException…).
 
-    def __init__(self, code: str) -> None:
+    `reasons` are the codes of a cancelled transaction, one for each of its actions.
+    """
+
+    def __init__(self, code: str, *, reasons: tuple[str, ...] = ()) -> None:
         super().__init__(code)
         self.code = code
+        self.reasons = reasons

@@ -31,7 +31,10 @@ class BotoAWS:
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
         except ClientError as exc:
-            raise AWSError(exc.response["Error"]["Code"]) from exc
+            # Only a cancelled transaction has reasons, which the stubs don't know.
+            response: dict[str, Any] = dict(exc.response)
+            reasons = tuple(str(r.get("Code")) for r in response.get("CancellationReasons", ()))
+            raise AWSError(response["Error"]["Code"], reasons=reasons) from exc
         except BotoCoreError as exc:
             raise Unavailable(f"{service} {operation}: {type(exc).__name__}") from exc
         return answer

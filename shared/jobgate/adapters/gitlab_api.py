@@ -4,27 +4,62 @@ from __future__ import annotations
 
 import re
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from jobgate.core.agent_folder import AGENTS_FOLDER, FileKind
-from jobgate.core.errors import Unavailable
-from jobgate.ports import GitLabGroup, GitLabOfJobs, GitLabProject
+from jobgate.adapters.gitlab_forms import (
+    file_kind,
+    group_of,
+    integer,
+    next_page,
+    project_of,
+    rows_of,
+    slug,
+    text,
+)
+from jobgate.core.agent_folder import AGENTS_FOLDER
+from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
+from jobgate.ports import GitLabOfJobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from jobgate.adapters.https import Answer, HTTPSClient
+    from jobgate.core.agent_folder import FileKind
+    from jobgate.ports import GitLabGroup, GitLabProject
 
 _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents
+_BLOBS_MAX_BYTES = 64 * 1024 * 1024
+_MINUTE_SECONDS = 60.0
+_RETRY_AFTER_MAX_SECONDS = 900.0  # longer than the schedule of reconcile helps nobody
 _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it shows
 # GitLab, "Rules for naming": no segment is empty, and none is "." or "..".
 _FULL_PATH = re.compile(r"(?!\.{1,2}(/|$))[\w.][\w.-]*(/(?!\.{1,2}(/|$))[\w.][\w.-]*)*", re.ASCII)
 _NUMERIC = re.compile(r"[0-9]+")
-_SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,22}[a-z0-9])?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_NEXT = re.compile(r"""\brel=("?)next\1(?![\w-])""", re.IGNORECASE)
+
+
+class Blobs:
+    """Contents of files by their blob's id, which never change; the oldest are forgotten first."""
+
+    def __init__(self) -> None:
+        self._contents: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, project_id: int, blob: str) -> bytes | None:
+        """The content of a project's blob, if it is still known."""
+        return self._contents.get((project_id, blob))
+
+    def keep(self, project_id: int, blob: str, content: bytes) -> None:
+        """Remember a content."""
+        if (project_id, blob) not in self._contents:
+            self._contents[project_id, blob] = content
+            self._bytes += len(content)
+        while self._bytes > _BLOBS_MAX_BYTES:
+            _, forgotten = self._contents.popitem(last=False)
+            self._bytes -= len(forgotten)
 
 
 class GitLabAPI(GitLabOfJobs):
@@ -34,12 +69,16 @@ class GitLabAPI(GitLabOfJobs):
     is "not found", and everything else is Unavailable, so that nothing is concluded from it.
     """
 
-    def __init__(self, client: HTTPSClient, token: str, *, seconds: float) -> None:
+    def __init__(
+        self, client: HTTPSClient, token: str, *, seconds: float, blobs: Blobs | None = None
+    ) -> None:
         if not _TOKEN.fullmatch(token):
             raise Unavailable("what is stored as GitLab's token can't be one")
         self._client = client
         self._token = token
         self._deadline = time.monotonic() + seconds
+        self._blobs = blobs or Blobs()
+        self._blob_ids: dict[tuple[int, str, str], str] = {}
 
     def project(self, ref: int | str) -> GitLabProject | None:
         if not _may_exist(ref):
@@ -47,20 +86,7 @@ class GitLabAPI(GitLabOfJobs):
         body = self._object(f"/projects/{_segment(ref)}", may_redirect=True)
         if body is None:
             return None
-        # Left out where our token may see the project but not its code, as of a public project.
-        branch = body.get("default_branch")
-        try:
-            namespace = body["namespace"]
-            project = GitLabProject(
-                project_id=_int(body["id"]),
-                path=_str(body["path_with_namespace"]),
-                default_branch=_str(branch) if branch else None,
-                namespace_id=_int(namespace["id"]),
-                namespace_path=_str(namespace["full_path"]),
-                namespace_kind=_str(namespace["kind"]),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise Unavailable("a project in a form that isn't GitLab's") from exc
+        project = project_of(body)
         return project if _is(ref, project.project_id, project.path) else None
 
     def group(self, ref: int | str) -> GitLabGroup | None:
@@ -71,14 +97,30 @@ class GitLabAPI(GitLabOfJobs):
         body = self._object(f"/groups/{_segment(ref)}?with_projects=false", may_redirect=True)
         if body is None:
             return None
-        group = _group(body)
+        group = group_of(body)
         return group if _is(ref, group.group_id, group.path) else None
+
+    def projects_below(self, group_id: int) -> Mapping[str, GitLabProject]:
+        query = {
+            "include_subgroups": "true",
+            "with_shared": "false",
+            "simple": "true",
+            "order_by": "id",
+            "sort": "asc",
+        }
+        listed = self._whole_list(f"/groups/{group_id}/projects", query)
+        return {project.path.lower(): project for project in map(project_of, listed)}
+
+    def groups_below(self, group_id: int) -> Mapping[str, GitLabGroup]:
+        query = {"order_by": "id", "sort": "asc"}
+        listed = self._whole_list(f"/groups/{group_id}/descendant_groups", query)
+        return {group.path.lower(): group for group in map(group_of, listed)}
 
     def _group_of_numeric_path(self, path: str) -> GitLabGroup | None:
         """A top-level group whose path is a number: `/groups/2024` would ask for the id 2024."""
         query = {"search": path, "top_level_only": "true", "per_page": "100"}
         for body in self._pages(f"/groups?{urlencode(query)}"):
-            group = _group(body)
+            group = group_of(body)
             if group.path == path:
                 return group
         return None
@@ -88,7 +130,7 @@ class GitLabAPI(GitLabOfJobs):
         if body is None:
             return None
         try:
-            return _str(body["status"]) if _int(body["id"]) == job_id else None
+            return text(body["status"]) if integer(body["id"]) == job_id else None
         except (KeyError, TypeError, ValueError) as exc:
             raise Unavailable("a job in a form that isn't GitLab's") from exc
 
@@ -96,8 +138,8 @@ class GitLabAPI(GitLabOfJobs):
         query = urlencode({"name": name, "per_page": "100"})
         for environment in self._pages(f"/projects/{project_id}/environments?{query}"):
             try:
-                if _str(environment["name"]) == name:
-                    return _slug(environment["slug"])
+                if text(environment["name"]) == name:
+                    return slug(environment["slug"])
             except (KeyError, TypeError, ValueError) as exc:
                 raise Unavailable("an environment in a form that isn't GitLab's") from exc
         return None
@@ -107,7 +149,7 @@ class GitLabAPI(GitLabOfJobs):
         if body is None:
             return None
         try:
-            return _str(body["commit"]["id"])
+            return text(body["commit"]["id"])
         except (KeyError, TypeError, ValueError) as exc:
             raise Unavailable("a branch in a form that isn't GitLab's") from exc
 
@@ -120,17 +162,31 @@ class GitLabAPI(GitLabOfJobs):
             "pagination": "keyset",
         }
         files: dict[str, FileKind] = {}
-        for entry in self._pages(f"/projects/{project_id}/repository/tree?{urlencode(query)}"):
+        tree = f"/projects/{project_id}/repository/tree?{urlencode(query)}"
+        for entry in self._pages(tree):
             try:
-                files[_str(entry["path"])] = _file_kind(entry["type"], entry["mode"])
+                path = text(entry["path"])
+                files[path] = file_kind(entry["type"], entry["mode"])
+                self._blob_ids[project_id, path, commit] = text(entry["id"])
             except (KeyError, TypeError, ValueError) as exc:
                 raise Unavailable("a tree in a form that isn't GitLab's") from exc
+        if not files and self._get(_commit(project_id, commit), max_bytes=_JSON_MAX_BYTES) is None:
+            # The folder's 404 is the project's, and no deleted folder.
+            raise NotForUs("a commit that GitLab doesn't show us any more")
         return files
 
     def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:
+        blob = self._blob_ids.get((project_id, path, commit))
+        known = None if blob is None else self._blobs.get(project_id, blob)
+        if known is not None:
+            return known
         target = f"/projects/{project_id}/repository/files/{_segment(path)}/raw"
         answer = self._get(f"{target}?{urlencode({'ref': commit})}", max_bytes=_FILE_MAX_BYTES)
-        return None if answer is None else answer.body
+        if answer is None:
+            return None
+        if blob is not None:
+            self._blobs.keep(project_id, blob, answer.body)
+        return answer.body
 
     def _object(self, target: str, *, may_redirect: bool = False) -> dict[str, Any] | None:
         answer = self._get(target, max_bytes=_JSON_MAX_BYTES, may_redirect=may_redirect)
@@ -143,15 +199,37 @@ class GitLabAPI(GitLabOfJobs):
 
     def _pages(self, target: str) -> Iterator[dict[str, Any]]:
         """Every entry of a list, page by page; a missing first page is an empty list."""
-        for _ in range(_PAGES_MAX):
+        for page in range(_PAGES_MAX):
             answer = self._get(target, max_bytes=_JSON_MAX_BYTES)
+            if answer is None and page > 0:
+                raise Unavailable("a list of GitLab's that ended in its middle")
             if answer is None:
                 return
-            body = answer.json()
-            if not isinstance(body, list):
-                raise Unavailable("an answer of GitLab's that isn't a list")
-            yield from body
-            following = _next_page(answer.headers.get("link", ""))
+            yield from rows_of(answer)
+            following = next_page(answer.headers.get("link", ""))
+            if following is None:
+                return
+            target = following
+        raise Unavailable("a list of GitLab's with more pages than can be read")
+
+    def _whole_list(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Every entry of a list by number, which mustn't change while it is read.
+
+        A row that goes makes all later ones move up, and one of them fall between two pages: that
+        shows in the number of rows, so such a list is unknown, and not one that lacks that row.
+        """
+        total: str | None = None
+        target = f"{path}?{urlencode({**query, 'per_page': '100'})}"
+        for page in range(_PAGES_MAX):
+            answer = self._get(target, max_bytes=_JSON_MAX_BYTES)
+            if answer is None:
+                raise NotForUs("a group that GitLab doesn't show us")
+            counted = answer.headers.get("x-total")
+            if page > 0 and counted != total:
+                raise Unavailable("a list of GitLab's changed while it was read")
+            total = counted
+            yield from rows_of(answer)
+            following = next_page(answer.headers.get("link", ""))
             if following is None:
                 return
             target = following
@@ -160,7 +238,7 @@ class GitLabAPI(GitLabOfJobs):
     def _get(self, target: str, *, max_bytes: int, may_redirect: bool = False) -> Answer | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise Unavailable("GitLab didn't answer in time")
+            raise TimedOut("GitLab didn't answer in time")
         answer = self._client.get(
             target, headers={"PRIVATE-TOKEN": self._token}, seconds=left, max_bytes=max_bytes
         )
@@ -168,7 +246,26 @@ class GitLabAPI(GitLabOfJobs):
             return answer
         if answer.status == 404 or (may_redirect and 300 <= answer.status < 400):
             return None
-        raise Unavailable(f"GitLab answered {answer.status}")
+        raise _fault(answer)
+
+
+def _fault(answer: Answer) -> Unavailable:
+    why = f"GitLab answered {answer.status}"
+    if answer.status == 429:
+        return Throttled(why, retry_after=_retry_after(answer))
+    return NotForUs(why) if answer.status in (401, 403) else Unavailable(why)
+
+
+def _retry_after(answer: Answer) -> float:
+    """Seconds; some of GitLab's limits don't say, and those count by the minute."""
+    given = answer.headers.get("retry-after", "")
+    if given.isascii() and given.isdigit():
+        return min(float(given), _RETRY_AFTER_MAX_SECONDS)
+    return _MINUTE_SECONDS
+
+
+def _commit(project_id: int, commit: str) -> str:
+    return f"/projects/{project_id}/repository/commits/{_segment(commit)}?stats=false"
 
 
 def _segment(ref: int | str) -> str:
@@ -183,63 +280,3 @@ def _may_exist(ref: int | str) -> bool:
 def _is(ref: int | str, found_id: int, found_path: str) -> bool:
     """Whether what was found is what was asked for; `/groups/2024` asks for the id 2024."""
     return found_id == ref if isinstance(ref, int) else found_path.lower() == ref.lower()
-
-
-def _group(body: dict[str, Any]) -> GitLabGroup:
-    try:
-        parent = body["parent_id"]
-        return GitLabGroup(
-            group_id=_int(body["id"]),
-            path=_str(body["full_path"]),
-            parent_id=None if parent is None else _int(parent),
-        )
-    except (KeyError, TypeError, ValueError) as exc:
-        raise Unavailable("a group in a form that isn't GitLab's") from exc
-
-
-def _file_kind(kind: object, mode: object) -> FileKind:
-    """The kind of a tree's entry (GitLab, "Repositories API", with git's modes)."""
-    match kind, mode:
-        case "tree", _:
-            return FileKind.FOLDER
-        case "commit", _:
-            return FileKind.SUBMODULE
-        case "blob", "120000":
-            return FileKind.LINK
-        case "blob", str():
-            return FileKind.FILE
-    raise ValueError("neither a file nor a folder")
-
-
-def _slug(value: object) -> str:
-    slug = _str(value)
-    if not _SLUG.fullmatch(slug):
-        raise ValueError("not a slug")
-    return slug
-
-
-def _int(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("not an integer")
-    return value
-
-
-def _str(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("not a text")
-    return value
-
-
-def _next_page(link: str) -> str | None:
-    """The target of `rel="next"` (RFC 8288) below the API's own prefix.
-
-    Raises Unavailable where there is one that can't be asked for: what it lists isn't missing.
-    """
-    for part in link.split(","):
-        url, _, parameters = part.rpartition(">")
-        if _NEXT.search(parameters):
-            _, found, target = url.partition("/api/v4")
-            if not found:
-                raise Unavailable("a next page that isn't of GitLab's API")
-            return target
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
@@ -10,14 +11,18 @@ from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import ConfigProjectItem, ConfigProjects, RefreshStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
-    from jobgate.ports import Subject
+    from jobgate.ports import IndexChange, Subject
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
+_OVERTAKEN = frozenset({_CONDITION_FAILED, "ConditionalCheckFailed", "TransactionConflict"})
 _PAGES_MAX = 100
+_STAMPS_AT_ONCE = 50  # an expression holds 4 KB
+_FEW = 16  # subjects that are written one after another
+_WRITERS = 8  # boto3 keeps ten connections
 
 
 class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
@@ -53,22 +58,61 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
     def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None:
         return agent_items.snapshot_of(self._item(items.snapshot_key(issuer, agent_id)))
 
-    def add_to_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
-        self._stamp(subjects, snapshot, "SET #a = :v", "attribute_not_exists(#a) OR #a < :v")
+    def begin_reading(self, issuer: str, project_id: int, *, after: int) -> int:
+        request = {
+            "Key": items.config_project_key(issuer, project_id),
+            "UpdateExpression": "SET reading = :next",
+            "ConditionExpression": f"attribute_exists(pk) AND {_is_newest(after)}",
+            "ExpressionAttributeValues": _newest(after) | {":next": {"N": str(after + 1)}},
+        }
+        if not self._holds("UpdateItem", request):
+            raise Conflict("another reading of this project has begun meanwhile")
+        return after + 1
 
-    def remove_from_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
-        self._stamp(subjects, snapshot, "REMOVE #a", "#a <= :v")
+    def add_to_index(self, named: IndexChange) -> None:
+        self._stamp(named, "SET", " = {v}", "(attribute_not_exists({a}) OR {a} < {v})")
 
-    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:
-        request: dict[str, Any] = {"Item": agent_items.snapshot_item(snapshot)}
+    def remove_from_index(self, gone: IndexChange) -> None:
+        self._stamp(gone, "REMOVE", "", "{a} <= {v}")
+
+    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:
+        put: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": agent_items.snapshot_item(snapshot),
+        }
         if replaces is None:
-            request["ConditionExpression"] = "attribute_not_exists(pk)"
+            put["ConditionExpression"] = "attribute_not_exists(pk)"
         else:
-            request["ConditionExpression"] = "#v = :v"
-            request["ExpressionAttributeNames"] = {"#v": "version"}
-            request["ExpressionAttributeValues"] = {":v": {"N": str(replaces)}}
-        if not self._holds("PutItem", request):
-            raise Conflict("another refresh has published this agent meanwhile")
+            put["ConditionExpression"] = "#v = :v"
+            put["ExpressionAttributeNames"] = {"#v": "version"}
+            put["ExpressionAttributeValues"] = {":v": {"N": str(replaces)}}
+        project_id = snapshot.config_project.project_id
+        check: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": items.config_project_key(snapshot.issuer, project_id),
+            "ConditionExpression": _is_newest(reading),
+        }
+        if newest := _newest(reading):
+            check["ExpressionAttributeValues"] = newest
+        actions = [{"Put": put}, {"ConditionCheck": check}]
+        try:
+            self._call("dynamodb", "TransactWriteItems", {"TransactItems": actions})
+        except AWSError as exc:
+            if _OVERTAKEN.intersection(exc.reasons):
+                raise Conflict("another refresh has overtaken this one") from exc
+            raise _unwritten(exc) from exc
+
+    def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:
+        request: dict[str, Any] = {
+            "Key": items.snapshot_key(snapshot.issuer, snapshot.agent_id),
+            "UpdateExpression": "REMOVE doubt_since" if since is None else "SET doubt_since = :at",
+            "ConditionExpression": "#v = :v",
+            "ExpressionAttributeNames": {"#v": "version"},
+            "ExpressionAttributeValues": {":v": {"N": str(snapshot.version)}},
+        }
+        if since is not None:
+            request["ExpressionAttributeValues"][":at"] = {"N": repr(since)}
+        self._holds("UpdateItem", request)
 
     def note_refresh(  # noqa: PLR0913  one argument for each attribute that it writes
         self,
@@ -80,6 +124,8 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         error: str | None,
         at: float,
         note: str | None = None,
+        reading: int = 0,
+        finished: int = 0,
     ) -> None:
         values = {
             "last_commit": commit,
@@ -89,7 +135,7 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         }
         written = {name: value for name, value in values.items() if value is not None}
         cleared = [name for name, value in values.items() if value is None]
-        changes = ", ".join(f"{name} = :{name}" for name in (*written, "last_at"))
+        changes = ", ".join(f"{name} = :{name}" for name in (*written, "last_at", "finished"))
         expression = f"SET {changes}" + (f" REMOVE {', '.join(cleared)}" if cleared else "")
         attributes = {f":{name}": {"S": value} for name, value in written.items()}
         self._holds(
@@ -97,29 +143,49 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
             {
                 "Key": items.config_project_key(issuer, project_id),
                 "UpdateExpression": expression,
-                "ConditionExpression": "attribute_exists(pk)",
-                "ExpressionAttributeValues": attributes | {":last_at": {"N": repr(at)}},
+                "ConditionExpression": f"attribute_exists(pk) AND {_is_newest(reading)}",
+                "ExpressionAttributeValues": attributes
+                | _newest(reading)
+                | {":last_at": {"N": repr(at)}, ":finished": {"N": str(finished)}},
             },
         )
 
-    def _stamp(
-        self,
-        subjects: Iterable[Subject],
-        snapshot: AgentSnapshot,
-        expression: str,
-        condition: str,
-    ) -> None:
-        for subject in subjects:
-            self._holds(
-                "UpdateItem",
-                {
-                    "Key": items.subject_key(snapshot.issuer, subject.kind, subject.id),
-                    "UpdateExpression": expression,
-                    "ConditionExpression": condition,
-                    "ExpressionAttributeNames": {"#a": items.stamp(snapshot.agent_id)},
-                    "ExpressionAttributeValues": {":v": {"N": str(snapshot.version)}},
+    def _stamp(self, change: IndexChange, verb: str, effect: str, condition: str) -> None:
+        """One update a subject for all its agents; one by one where a newer stamp is among them."""
+
+        def update(subject: Subject, agents: Sequence[AgentSnapshot]) -> bool:
+            numbered = range(len(agents))
+            forms = [{"a": f"#a{n}", "v": f":v{n}"} for n in numbered]
+            effects = ", ".join(f"{form['a']}{effect.format(**form)}" for form in forms)
+            request = {
+                "Key": items.subject_key(agents[0].issuer, subject.kind, subject.id),
+                "UpdateExpression": f"{verb} {effects}",
+                "ConditionExpression": " AND ".join(condition.format(**form) for form in forms),
+                "ExpressionAttributeNames": {
+                    f"#a{n}": items.stamp(agents[n].agent_id) for n in numbered
                 },
-            )
+                "ExpressionAttributeValues": {
+                    f":v{n}": {"N": str(agents[n].version)} for n in numbered
+                },
+            }
+            return self._holds("UpdateItem", request)
+
+        def stamp(entry: tuple[Subject, Sequence[AgentSnapshot]]) -> None:
+            subject, agents = entry
+            for start in range(0, len(agents), _STAMPS_AT_ONCE):
+                some = agents[start : start + _STAMPS_AT_ONCE]
+                if not update(subject, some) and len(some) > 1:
+                    for agent in some:
+                        update(subject, [agent])
+
+        if len(change) <= _FEW:
+            for entry in change.items():
+                stamp(entry)
+            return
+        # A configuration may name a thousand subjects, and a refresh has less than a minute.
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            for _ in writers.map(stamp, change.items()):
+                pass
 
     def _item(self, key: items.Item) -> items.Item | None:
         item: items.Item | None = self._do("GetItem", {"Key": key, "ConsistentRead": True}).get(
@@ -134,7 +200,7 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         except AWSError as exc:
             if exc.code == _CONDITION_FAILED:
                 return False
-            raise Unavailable(f"the table takes no write: {exc.code}") from exc
+            raise _unwritten(exc) from exc
         return True
 
     def _do(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -142,3 +208,17 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
             return self._call("dynamodb", operation, {"TableName": self._table, **request})
         except AWSError as exc:
             raise Unavailable(f"the table can't be read: {exc.code}") from exc
+
+
+def _is_newest(reading: int) -> str:
+    """The condition that no other reading has begun since this one; 0 is before the first."""
+    return "reading = :reading" if reading else "attribute_not_exists(reading)"
+
+
+def _newest(reading: int) -> dict[str, Any]:
+    return {":reading": {"N": str(reading)}} if reading else {}
+
+
+def _unwritten(exc: AWSError) -> Unavailable:
+    reasons = ", ".join(reason for reason in exc.reasons if reason != "None")
+    return Unavailable(f"the table takes no write: {reasons or exc.code}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobgate.cli.instance_file import GivenAgent, GivenInstance
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.agent_folder import FileKind
-    from jobgate.ports import GitLabGroup, GitLabProject, Subject
+    from jobgate.ports import GitLabGroup, GitLabProject, IndexChange
 
 _COMMIT = "0" * 40
 
@@ -42,6 +42,16 @@ class GivenGitLab(GitLab):
         if isinstance(ref, int):
             return self._groups.get(ref)
         return self._group_paths.get(ref.lower())
+
+    def projects_below(self, group_id: int) -> Mapping[str, GitLabProject]:
+        """See `GitLab.projects_below`."""
+        below = f"{self._groups[group_id].path}/".lower()
+        return {path: p for path, p in self._project_paths.items() if path.startswith(below)}
+
+    def groups_below(self, group_id: int) -> Mapping[str, GitLabGroup]:
+        """See `GitLab.groups_below`."""
+        below = f"{self._groups[group_id].path}/".lower()
+        return {path: g for path, g in self._group_paths.items() if path.startswith(below)}
 
     def head(self, project_id: int, branch: str) -> str | None:  # noqa: ARG002  the port's form
         """The same for every project: nothing that is decided depends on the commit."""
@@ -93,15 +103,22 @@ class GivenStore(RefreshStore):
         """See `RefreshStore.snapshot`."""
         return self._snapshots.get(agent_id)
 
-    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None) -> None:  # noqa: ARG002  one writer
+    def begin_reading(self, issuer: str, project_id: int, *, after: int) -> int:  # noqa: ARG002  one writer
+        """See `RefreshStore.begin_reading`."""
+        return after + 1
+
+    def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:  # noqa: ARG002  one writer
         """See `RefreshStore.publish`."""
         self._snapshots[snapshot.agent_id] = snapshot
 
-    def add_to_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+    def add_to_index(self, named: IndexChange) -> None:
         """No index: every agent is decided on."""
 
-    def remove_from_index(self, subjects: Iterable[Subject], snapshot: AgentSnapshot) -> None:
+    def remove_from_index(self, gone: IndexChange) -> None:
         """No index: every agent is decided on."""
+
+    def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:
+        """No doubt: files are there or not."""
 
     def note_refresh(
         self,
@@ -113,5 +130,7 @@ class GivenStore(RefreshStore):
         error: str | None,
         at: float,
         note: str | None = None,
+        reading: int = 0,
+        finished: int = 0,
     ) -> None:
         """Nothing is noted: each refresh is the only one."""

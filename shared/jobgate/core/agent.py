@@ -85,6 +85,7 @@ class AgentSnapshot:
     `valid` is false until a first valid configuration was seen: then nothing is granted, implicit
     access included. `commit` is the one that grants, and `valid_since` (epoch seconds; None for one
     of which that wasn't kept) when it was published; `problems` are those of the newest file.
+    `doubt_since` (epoch seconds) is when GitLab last stopped confirming it, None while it does.
     """
 
     issuer: str
@@ -99,6 +100,7 @@ class AgentSnapshot:
     instance: Entry | None = None
     problems: tuple[Problem, ...] = ()
     valid_since: float | None = None
+    doubt_since: float | None = None
 
     @property
     def context(self) -> str:

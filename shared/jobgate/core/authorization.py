@@ -92,7 +92,8 @@ def authorize(
     rule, entry = candidate.rule, candidate.entry
     is_bounded = rule.kind in ("project", "group") and not settings.instance_wide
     reason = (
-        entry.refused
+        _doubt_refusal(agent, bounds, now)
+        or entry.refused
         or _identity_refusal(entry, settings)
         or (_scope_refusal(job, agent, surroundings, bounds, now) if is_bounded else None)
         or _filter_refusal(job, entry)
@@ -157,6 +158,12 @@ def _who_wins(
     if agent.instance is not None and instance_wide:
         return _Candidate(Rule(kind="instance", id=None, path=None), agent.instance)
     return Reason.NOT_LISTED
+
+
+def _doubt_refusal(agent: AgentSnapshot, bounds: Bounds, now: float) -> Reason | None:
+    """A configuration that GitLab hasn't confirmed for CONFIG_DOUBT grants nothing any more."""
+    doubt = agent.doubt_since
+    return None if doubt is None or now <= doubt + bounds.config_doubt else Reason.CONFIG_UNKNOWN
 
 
 def _identity_refusal(entry: Entry, settings: Settings) -> Reason | None:

@@ -5,6 +5,8 @@ JobgateError
     InvalidToken     a token that isn't good; the text is for the log alone
     Unavailable      GitLab, AWS or the cluster can't be asked: what we don't know denies
         TimedOut     it was asked, and didn't answer in time
+        Throttled    it was asked too often; not again before `retry_after` seconds
+        NotForUs     it answered that our token isn't good for that, or shows nothing to it
     StreamCut        an answer that had begun was broken off on purpose
     Conflict         somebody else wrote first; start again from what is there now
 """
@@ -34,6 +36,21 @@ class Unavailable(JobgateError):  # noqa: N818  a state, not a mistake
 
 class TimedOut(Unavailable):
     """An outside system was reached and didn't answer in time."""
+
+
+class Throttled(Unavailable):
+    """An outside system asks for fewer calls; `retry_after` in seconds, from its own answer."""
+
+    def __init__(self, why: str, *, retry_after: float) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class NotForUs(Unavailable):
+    """An outside system answered, and to ask it again soon is of no use: what was is in doubt.
+
+    GitLab's 401, 403, a 404 where something was before, a repository that shows nothing.
+    """
 
 
 class StreamCut(JobgateError):  # noqa: N818  an event, not a mistake

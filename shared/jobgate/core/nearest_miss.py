@@ -35,6 +35,7 @@ _OF_ENTRY: Mapping[Reason, str] = {
     Reason.CHAIN_UNKNOWN: _CHAIN_UNKNOWN,
     Reason.RESERVED_IDENTITY: "access_as names a reserved identity",
     Reason.NOT_LISTED: "it is beyond the limit on entries",
+    Reason.CONFIG_UNKNOWN: "GitLab hasn't confirmed the agent's config.yaml for too long",
 }
 
 

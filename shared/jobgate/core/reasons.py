@@ -79,8 +79,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "The groups that this job's project is in aren't known at the moment.", _LATER
     ),
     Reason.CONFIG_UNKNOWN: Explanation(
-        "The agent has no valid configuration yet.",
-        "Push a valid config.yaml to the default branch of the agent's configuration project.",
+        "The agent has no valid configuration, or GitLab hasn't confirmed it for too long.",
+        "Push a valid config.yaml to the default branch of the agent's configuration project, or "
+        "ask your operator to look at `jobgate status`.",
     ),
     Reason.JOB_UNKNOWN: Explanation("The state of this job isn't known at the moment.", _LATER),
     Reason.JOB_FINISHED: Explanation(

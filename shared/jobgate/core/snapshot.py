@@ -90,7 +90,11 @@ def keep_last_good(
     """
     if previous is not None:
         return dataclasses.replace(
-            previous, version=head.version, config_project=head.config_project, problems=problems
+            previous,
+            version=head.version,
+            config_project=head.config_project,
+            problems=problems,
+            doubt_since=None,
         )
     return AgentSnapshot(
         issuer=head.issuer,

@@ -8,6 +8,8 @@ from jobgate.core.errors import Unavailable
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobgate.ports import GitLab, GitLabGroup, GitLabProject
 
 _DEPTH_MAX = 21  # GitLab allows twenty levels of subgroups
@@ -32,6 +34,10 @@ class NamespaceTree:
         )
         return place, chain
 
+    def learn(self, groups: Iterable[GitLabGroup]) -> None:
+        """Take over groups that were asked for otherwise in the same run."""
+        self._groups |= {group.group_id: group for group in groups}
+
     def chain_of_group(self, group: GitLabGroup) -> NamespaceChain:
         """A group's ancestors, root first, and itself."""
         self._groups[group.group_id] = group
@@ -49,12 +55,13 @@ class NamespaceTree:
         while upwards is not None:
             if len(members) == _DEPTH_MAX:
                 raise Unavailable("a group with more ancestors than GitLab allows")
-            group = self._group(upwards)
+            group = self.group(upwards)
             members.append(Namespace(namespace_id=group.group_id, path=group.path))
             upwards = group.parent_id
         return NamespaceChain(kind="group", members=tuple(reversed(members)), fetched_at=self._now)
 
-    def _group(self, group_id: int) -> GitLabGroup:
+    def group(self, group_id: int) -> GitLabGroup:
+        """A group by id; raises Unavailable where GitLab doesn't show it."""
         group = self._groups.get(group_id)
         if group is None:
             group = self._gitlab.group(group_id)
