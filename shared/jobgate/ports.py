@@ -249,11 +249,14 @@ class Response:
     """What a streaming handler answers. Of `body` the same holds as of `UpstreamResponse.chunks`.
 
     An exception out of `body` breaks the stream visibly, where its end would look like success.
+    With `status_if_empty` nothing is sent before the first byte, and a body without any is answered
+    with that status: 204 is the one kind of empty answer that every front carries.
     """
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: Iterator[bytes]
+    status_if_empty: int | None = None
 
 
 # --- Refresh ---

@@ -104,16 +104,22 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
         bounds=bounds,
         clock=_clock,
     )
+    clusters = DirectClusterGateway(clock=_clock)
     forwarding = Forwarding(
         secrets=AWSClusterSecrets(
             call, EKSTokens(call, call.credentials, clock=_clock), clock=_clock
         ),
-        clusters=DirectClusterGateway(clock=_clock),
+        clusters=clusters,
         settings=settings,
         clock=_clock,
     )
     use_case = Relay(admission=admission, forwarding=forwarding, recorder=write_line, clock=_clock)
-    return RelayEndpoint(use_case, log=write_line)
+
+    def close() -> None:
+        call.close()
+        clusters.close()
+
+    return RelayEndpoint(use_case, log=write_line, close=close)
 
 
 def gitlab_webhook(environment: Mapping[str, str]) -> Handler:

@@ -301,7 +301,7 @@ class RelayParts:
     tokens: Tokens = field(default_factory=Tokens)
     store: Store = field(default_factory=Store)
     secrets: Secrets = field(default_factory=Secrets)
-    clusters: Clusters = field(default_factory=Clusters)
+    clusters: Any = field(default_factory=Clusters)  # a `Clusters`, or a real `ClusterGateway`
     clock: Clock = field(default_factory=Clock)
     lines: list[str] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)

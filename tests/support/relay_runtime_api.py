@@ -41,6 +41,7 @@ class FakeRuntimeAPI:
     `arrived` gets every chunk when it comes. `hang_up_after_next` closes the connection once an
     event was given, and then sets `hung_up`; `drop_after` resets it after so many chunks of an
     answer, and `drop_next` closes so many waiting connections without an event.
+    `asked_to_restore` is set once the worker says that a snapshot may be taken.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class FakeRuntimeAPI:
         self.drop_after: int | None = None
         self.drop_next = 0
         self.asked = 0
+        self.asked_to_restore = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
@@ -118,6 +120,11 @@ class FakeRuntimeAPI:
         if not line:
             return False
         headers = _fields(stream)
+        if line.startswith("GET /2018-06-01/runtime/restore/next "):
+            self.asked_to_restore.set()
+            stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            stream.flush()
+            return True
         if line.startswith("GET"):
             return self._next(stream, connection)
         posted = Posted(line, headers)

@@ -97,7 +97,7 @@ def test_a_token_is_byte_for_byte_botocores(
     cluster: str, region: str, key: str, secret: str, session: str | None, at: int
 ) -> None:
     credentials = AWSCredentials(key, secret, session)
-    tokens = EKSTokens(STS(), credentials, clock=lambda: at)
+    tokens = EKSTokens(STS(), lambda: credentials, clock=lambda: at)
 
     ours = tokens(EKSCredential(cluster=cluster, region=region)).token
 
@@ -105,12 +105,12 @@ def test_a_token_is_byte_for_byte_botocores(
 
 
 def test_ones_own_identity_needs_no_call(sts: STS) -> None:
-    EKSTokens(sts, OWN, clock=Clock())(EKSCredential(cluster="prod", region="eu-central-1"))
+    EKSTokens(sts, lambda: OWN, clock=Clock())(EKSCredential(cluster="prod", region="eu-central-1"))
     assert sts.calls == []
 
 
 def test_a_roles_token_is_signed_with_the_roles_session(sts: STS) -> None:
-    tokens = EKSTokens(sts, OWN, clock=Clock())
+    tokens = EKSTokens(sts, lambda: OWN, clock=Clock())
     token = tokens(EKSCredential(cluster="prod", region="eu-west-1", role_arn=ROLE)).token
     theirs = AWSCredentials("ASIA", "theirs", "their session")
     assert token == _as_botocore("prod", "eu-west-1", theirs, NOW)
@@ -120,7 +120,7 @@ def test_a_roles_token_is_signed_with_the_roles_session(sts: STS) -> None:
 
 def test_a_session_serves_until_a_token_might_outlive_it(sts: STS) -> None:
     clock = Clock()
-    tokens = EKSTokens(sts, OWN, clock=clock)
+    tokens = EKSTokens(sts, lambda: OWN, clock=clock)
     for after, calls in ((0, 1), (2699, 1), (2700, 2)):
         clock.now = NOW + after
         tokens(EKSCredential(cluster="prod", region="eu-west-1", role_arn=ROLE))
@@ -128,7 +128,7 @@ def test_a_session_serves_until_a_token_might_outlive_it(sts: STS) -> None:
 
 
 def test_two_roles_have_sessions_of_their_own(sts: STS) -> None:
-    tokens = EKSTokens(sts, OWN, clock=Clock())
+    tokens = EKSTokens(sts, lambda: OWN, clock=Clock())
     for role in (ROLE, f"{ROLE}-2", ROLE, f"{ROLE}-2"):
         tokens(EKSCredential(cluster="prod", region="eu-west-1", role_arn=role))
     assert [request["RoleArn"] for _, _, request in sts.calls] == [ROLE, f"{ROLE}-2"]
@@ -156,7 +156,7 @@ def test_a_role_that_can_not_be_had_is_unavailable_and_nothing_is_quoted(
     sts: STS, answer: Any
 ) -> None:
     sts.answer = answer
-    tokens = EKSTokens(sts, OWN, clock=Clock())
+    tokens = EKSTokens(sts, lambda: OWN, clock=Clock())
     with pytest.raises(Unavailable) as raised:
         tokens(EKSCredential(cluster="prod", region="eu-west-1", role_arn=ROLE))
     assert "canary" not in f"{raised.value!r} {raised.value.__cause__!r}"

@@ -257,6 +257,33 @@ def test_a_backends_401_is_its_own_and_is_sent_once(parts: RelayParts, prefix: s
     assert len(parts.clusters.sent) == 1
 
 
+LOG = "/api/v1/namespaces/x/pods/p/log"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "expected"),
+    [
+        (LOG, (), 200, 204),
+        (LOG, (("follow", "false"),), 200, 204),
+        (LOG, (("follow", "true"),), 200, None),
+        (LOG, (("follow", ""),), 200, None),
+        (LOG, (), 404, None),
+        ("/api/v1/pods", (), 200, None),
+        ("/api/v1/namespaces/x/services/s/proxy/", (), 200, None),
+    ],
+)
+def test_a_whole_log_may_be_empty(
+    parts: RelayParts,
+    path: str,
+    query: tuple[tuple[str, str], ...],
+    status: int,
+    expected: int | None,
+) -> None:
+    """Else `kubectl logs` of a silent pod shows the byte that a streamed answer must have."""
+    parts.clusters.answer = Answer(status, (), [])
+    assert _ask(parts, a_request(path, query=query)).status_if_empty == expected
+
+
 # --- Refused, and nothing sent ---
 
 
@@ -601,7 +628,9 @@ def test_a_text_body_is_read_as_utf_8() -> None:
 def test_an_event_of_another_form_is_answered_and_sends_nothing(
     parts: RelayParts, changes: dict[str, Any]
 ) -> None:
-    response = RelayEndpoint(parts.relay(), log=parts.lines.append)(_event(**changes), _Context())
+    response = RelayEndpoint(parts.relay(), log=parts.lines.append, close=parts.lines.clear)(
+        _event(**changes), _Context()
+    )
     assert response.status == 400
     assert json.loads(b"".join(response.body))["reason"] == "BadRequest"
     assert parts.clusters.sent == []
@@ -609,7 +638,9 @@ def test_an_event_of_another_form_is_answered_and_sends_nothing(
 
 def test_a_failure_of_our_own_is_an_answer_that_tells_nothing(parts: RelayParts) -> None:
     parts.store.facts = ValueError("canary")
-    response = RelayEndpoint(parts.relay(), log=parts.lines.append)(_event(), _Context())
+    response = RelayEndpoint(parts.relay(), log=parts.lines.append, close=parts.lines.clear)(
+        _event(), _Context()
+    )
     body = b"".join(response.body).decode()
     assert response.status == 500
     assert "r-1" in body

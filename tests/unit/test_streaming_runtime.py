@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,30 @@ def test_an_answer_has_a_byte_unless_it_may_not(
     worker.handler = lambda _event, _context: _answer(*pieces, status=status)
     worker.api.give({})
     assert worker.api.answer().content == content
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "content"),
+    [
+        ((), 204, b""),
+        ((b"", b""), 204, b""),
+        ((b"", b"late", b"", b"r"), 200, b"later"),
+    ],
+)
+def test_an_answer_may_wait_for_its_first_byte_to_know_its_status(
+    worker: Worker, pieces: tuple[bytes, ...], status: int, content: bytes
+) -> None:
+    worker.handler = lambda _event, _context: replace(_answer(*pieces), status_if_empty=204)
+    worker.api.give({})
+    posted = worker.api.answer()
+    assert (posted.prelude["statusCode"], posted.content) == (status, content)
+
+
+def test_a_body_that_fails_while_its_head_waits_is_a_failure(worker: Worker) -> None:
+    failing = _failing(b"", error=ValueError("canary"))
+    worker.handler = lambda _event, _context: replace(failing, status_if_empty=204)
+    worker.api.give({})
+    assert "/error " in worker.api.answer().line
 
 
 def test_an_error_in_the_middle_is_a_broken_stream(worker: Worker) -> None:
@@ -305,7 +330,10 @@ def test_only_final_answers_have_a_prelude(status: int) -> None:
 # --- As a process, the way Lambda starts it ---
 
 
-def _started(tmp_path: Path, address: str, app: str) -> subprocess.Popen[bytes]:
+_SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+
+
+def _started(tmp_path: Path, address: str, app: str, **environment: str) -> subprocess.Popen[bytes]:
     """A layer and a function's folder as deployed, started by the wrapper with nothing else set."""
     (tmp_path / "layer" / "bin").mkdir(parents=True)
     (tmp_path / "layer" / "python").mkdir()
@@ -326,6 +354,7 @@ def _started(tmp_path: Path, address: str, app: str) -> subprocess.Popen[bytes]:
             "LAMBDA_TASK_ROOT": str(tmp_path / "task"),
             "_HANDLER": "app.handler",
             "PATH": "/usr/bin:/bin",
+            **environment,
         },
         stdout=subprocess.PIPE,
     )
@@ -360,3 +389,39 @@ def test_a_handler_that_can_not_be_loaded_is_an_init_error(tmp_path: Path) -> No
         output, _ = process.communicate(timeout=20)
         assert process.returncode == 1
         assert "JOBGATE_TABLE" in output.decode()
+
+
+# --- Restored from a snapshot (Lambda SnapStart) ---
+
+_SNAP_APP = """
+import os
+from jobgate.ports import Response
+seen = []
+def handler(event, context):
+    return Response(status=200, headers=(), body=iter((",".join(seen).encode(),)))
+handler.before_snapshot = lambda: seen.append("before")
+handler.after_restore = lambda: seen.append("after")
+"""
+
+
+def test_a_snapshot_is_taken_between_the_hooks(tmp_path: Path) -> None:
+    with FakeRuntimeAPI() as api:
+        process = _started(tmp_path, api.address, _SNAP_APP, **_SNAP_START)
+        try:
+            assert api.asked_to_restore.wait(20)
+            api.give({})
+            assert api.answer().content == b"before,after"
+        finally:
+            process.kill()
+            process.communicate(timeout=20)
+
+
+def test_a_hook_that_fails_after_the_restore_is_reported_and_ends_it(tmp_path: Path) -> None:
+    app = _SNAP_APP + "handler.after_restore = lambda: 1 / 0\n"
+    with FakeRuntimeAPI() as api:
+        process = _started(tmp_path, api.address, app, **_SNAP_START)
+        posted = api.answer()
+        assert posted.line == "POST /2018-06-01/runtime/restore/error HTTP/1.1"
+        assert posted.headers["lambda-runtime-function-error-type"] == "Runtime.ZeroDivisionError"
+        process.communicate(timeout=20)
+        assert process.returncode == 1

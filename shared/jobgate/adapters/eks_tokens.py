@@ -19,6 +19,8 @@ from jobgate.core.cluster_credential import BearerToken
 from jobgate.core.errors import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import EKSCredential
     from jobgate.ports import Clock
@@ -35,7 +37,7 @@ _SESSIONS_MAX = 64
 class EKSTokens:
     """Signs with `own` credentials or those of a role that they may assume (`call`: STS)."""
 
-    def __init__(self, call: AWSCall, own: AWSCredentials, *, clock: Clock) -> None:
+    def __init__(self, call: AWSCall, own: Callable[[], AWSCredentials], *, clock: Clock) -> None:
         self._call = call
         self._own = own
         self._clock = clock
@@ -47,7 +49,7 @@ class EKSTokens:
         url = presigned_url(
             _QUERY,
             (("Host", _sts_host(credential.region)), ("x-k8s-aws-id", credential.cluster)),
-            credentials=self._own if role is None else self._session(role),
+            credentials=self._own() if role is None else self._session(role),
             region=credential.region,
             service="sts",
             at=self._clock(),

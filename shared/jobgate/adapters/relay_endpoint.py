@@ -16,7 +16,7 @@ from jobgate.core.upstream_request import IncomingRequest, agent_route
 from jobgate.ports import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jobgate.ports import Recorder
     from jobgate.usecases.relay import Relay
@@ -35,11 +35,15 @@ class InvocationContext(Protocol):
 
 
 class RelayEndpoint:
-    """A streaming handler. The invocation's id is the decision's id."""
+    """A streaming handler. The invocation's id is the decision's id.
 
-    def __init__(self, relay: Relay, *, log: Recorder) -> None:
+    `close` closes what is kept between two requests.
+    """
+
+    def __init__(self, relay: Relay, *, log: Recorder, close: Callable[[], None]) -> None:
         self._relay = relay
         self._log = log
+        self._close = close
 
     def __call__(self, event: Mapping[str, Any], context: InvocationContext) -> Response:
         """Answer one event; never raises."""
@@ -54,6 +58,10 @@ class RelayEndpoint:
         except Exception as exc:  # noqa: BLE001  the one place where everything ends as an answer
             self._log(failure_line(decision_id, type(exc).__name__, exc))
             return _own(failure_answer(path=path, decision_id=decision_id))
+
+    def before_snapshot(self) -> None:
+        """No connection survives a snapshot (Lambda SnapStart)."""
+        self._close()
 
 
 def incoming_request(event: Mapping[str, Any]) -> IncomingRequest | None:

@@ -103,6 +103,25 @@ class RuntimeAPI:
         """Report that the handler can't be loaded."""
         self._report("/init/error", kind, message)
 
+    def restore_next(self) -> None:
+        """Say that the snapshot may be taken; returns once something was restored from it.
+
+        Raises OSError, WireError or RuntimeAPIError.
+        """
+        self._drop()
+        wire = self._connect()
+        try:
+            wire.send(self._head("GET", "/restore/next"), seconds=_SHORT_SECONDS)
+            head = wire.head("GET", seconds=None, clock=time.monotonic)
+        finally:
+            wire.close()
+        if head.status != 200:
+            raise RuntimeAPIError(f"the Runtime API gave status {head.status}")
+
+    def fail_restore(self, kind: str, message: str) -> None:
+        """Report that the handler can't go on after a restore."""
+        self._report("/restore/error", kind, message)
+
     def _report(self, path: str, kind: str, message: str) -> None:
         self._drop()
         wire = self._connect()

@@ -18,7 +18,8 @@ from jobgate.adapters import query_protocol
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.http_connection import KeptConnection, Origin, Timeouts
 from jobgate.adapters.http_wire import WireError, request_head
-from jobgate.adapters.signature_v4 import AWSCredentials, signed_headers
+from jobgate.adapters.own_credentials import own_credentials
+from jobgate.adapters.signature_v4 import signed_headers
 from jobgate.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class SignedAWS:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._region = _required(environment, "AWS_REGION")
-        self.credentials = credentials_in(environment)
+        self.credentials = own_credentials(environment, clock=clock)
         self._endpoint = environment.get("AWS_ENDPOINT_URL") or None
         self._ca_file = environment.get("AWS_CA_BUNDLE") or None
         self._clock = clock
@@ -122,7 +123,7 @@ class SignedAWS:
         headers = signed_headers(
             (("Host", host), ("Content-Type", form.media_type), *target),
             body,
-            credentials=self.credentials,
+            credentials=self.credentials(),
             region=self._region,
             service=service,
             at=self._clock(),
@@ -155,15 +156,6 @@ class SignedAWS:
         if self._tls is None:
             self._tls = ssl.create_default_context(cafile=self._ca_file)
         return self._tls
-
-
-def credentials_in(environment: Mapping[str, str]) -> AWSCredentials:
-    """The function's own credentials; raises ValueError naming what is missing."""
-    return AWSCredentials(
-        _required(environment, "AWS_ACCESS_KEY_ID"),
-        _required(environment, "AWS_SECRET_ACCESS_KEY"),
-        environment.get("AWS_SESSION_TOKEN") or None,
-    )
 
 
 def _body(service: str, operation: str, request: Mapping[str, Any]) -> bytes:

@@ -37,6 +37,7 @@ _LEAST_BODY = b"\n"
 _BODILESS = frozenset({204, 304})
 _RUNTIME_API_TRIES = 3
 _TEXT_MAX = 300
+_SNAP_START = "snap-start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,12 @@ class StreamingRuntime:
         response = self._handler(json.loads(invocation.event), context)
         pieces = iter(response.body)
         try:
-            opening = prelude(response.status, response.headers)
-            first = next(pieces, b"")
+            status, first = _opening(response, pieces)
+            opening = prelude(status, response.headers)
             stream = self._api.begin(invocation)
             try:
                 stream.start(opening, first)
-                self._stream(invocation, stream, pieces, response.status)
+                self._stream(invocation, stream, pieces, status)
             finally:
                 stream.close()
         finally:
@@ -144,6 +145,16 @@ class StreamingRuntime:
         self._log(failure_line(invocation.request_id, kind, exc))
 
 
+def _opening(response: Response, pieces: Iterator[bytes]) -> tuple[int, bytes]:
+    """The status, and the first piece of the body, which may be empty."""
+    if response.status_if_empty is None:
+        return response.status, next(pieces, b"")
+    for piece in pieces:
+        if piece:
+            return response.status, piece
+    return response.status_if_empty, b""
+
+
 def load_handler(name: str, task_root: str) -> Handler:
     """Import `module.function` from the function's folder; raises whatever goes wrong there."""
     if task_root not in sys.path:
@@ -172,10 +183,32 @@ def main(environment: MutableMapping[str, str]) -> int:
         log=write_line,
     )
     try:
+        if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == _SNAP_START:
+            _snapshot(api, handler)
         runtime.run()
     except (OSError, WireError, RuntimeAPIError) as exc:
         write_line(failure_line("", type(exc).__name__, exc))
     return 1
+
+
+def _snapshot(api: RuntimeAPI, handler: Handler) -> None:
+    """Let Lambda take its snapshot here; returns in each environment that is made from it.
+
+    A handler may have `before_snapshot` and `after_restore`, without arguments.
+    """
+    _call_hook(handler, "before_snapshot")
+    api.restore_next()
+    try:
+        _call_hook(handler, "after_restore")
+    except Exception as exc:
+        api.fail_restore(f"Runtime.{type(exc).__name__}", "the handler can't go on")
+        raise RuntimeAPIError("a hook failed") from exc
+
+
+def _call_hook(handler: Handler, name: str) -> None:
+    hook = getattr(handler, name, None)
+    if hook is not None:
+        hook()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jobgate.usecases.admission import Admission
     from jobgate.usecases.forwarding import Forwarding
 
+_OK, _NO_CONTENT = 200, 204
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 
 
@@ -46,6 +47,7 @@ class _Trail:
     began_at: float
     agent_id: int | None
     path: str
+    is_whole_log: bool
     values: dict[str, Any]
 
 
@@ -78,6 +80,9 @@ class Relay:
             status=stream.upstream.status,
             headers=downstream_headers(stream.upstream.headers),
             body=self._streamed(stream, trail),
+            status_if_empty=_NO_CONTENT
+            if stream.upstream.status == _OK and trail.is_whole_log
+            else None,
         )
 
     def _carry(self, incoming: IncomingRequest, trail: _Trail) -> RelayStream | Refusal:
@@ -173,6 +178,7 @@ class Relay:
             began_at=self.clock(),
             agent_id=agent_id,
             path=path,
+            is_whole_log=asked.subresource == "log" and not _follows(incoming),
             values={
                 "agent_id": agent_id,
                 **record.of_request(asked),
@@ -190,6 +196,12 @@ class Relay:
                 **(trail.values | values),
             )
         )
+
+
+def _follows(incoming: IncomingRequest) -> bool:
+    """Whether a log goes on, as the API server reads the parameter."""
+    given = next((value for name, value in incoming.query if name == "follow"), "false")
+    return given.lower() not in ("false", "0")
 
 
 def _bearer(incoming: IncomingRequest) -> str | None:
