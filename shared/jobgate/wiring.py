@@ -150,6 +150,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
     from jobgate.adapters.deployment_reader import DeploymentReader
     from jobgate.adapters.log import log, write_line
     from jobgate.adapters.refresh_batch import RefreshBatch
+    from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
     from jobgate.adapters.secrets import SecretReader
     from jobgate.usecases.refresh import Refresh
@@ -173,7 +174,8 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
         if settings.commit_status
         else None,
     )
-    return RefreshBatch(refresh, _jobs(environment, call, bounds=bounds), log=log)
+    queue = SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"])
+    return RefreshBatch(refresh, _jobs(environment, call, bounds=bounds), queue, log=log)
 
 
 def reconcile(environment: Mapping[str, str]) -> Handler:

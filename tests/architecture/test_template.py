@@ -70,6 +70,7 @@ VARIABLES = {
         "JOBGATE_TABLE",
         "JOBGATE_GITLAB_TOKENS_SECRET",
         "JOBGATE_GITLAB_STATUS_TOKEN_SECRET",
+        "JOBGATE_REFRESH_QUEUE_URL",
         "JOBGATE_INSTANCE_WIDE",
         "JOBGATE_ENTRY_LIMIT",
         "JOBGATE_ALLOWED_IDENTITIES",
@@ -585,4 +586,17 @@ def test_a_message_in_the_dead_letter_queue_raises_an_alarm(resources: dict[str,
     )
     (dimension,) = alarm["Dimensions"]
     assert dimension["Value"] == {"Fn::GetAtt": ["RefreshDeadLetterQueue", "QueueName"]}
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")
+
+
+def test_a_refresh_that_gitlab_did_not_confirm_raises_an_alarm(resources: dict[str, Any]) -> None:
+    counted = resources["UnconfirmedConfigurationFilter"]["Properties"]
+    alarm = resources["UnconfirmedConfigurationAlarm"]["Properties"]
+    (metric,) = counted["MetricTransformations"]
+
+    # The record's own values: tests/unit/test_refresh_doubt.py.
+    assert counted["FilterPattern"] == '{ $.type = "refresh" && $.reason = "config_unknown" }'
+    assert counted["LogGroupName"] == {"Ref": "ConfigRefreshLogGroup"}
+    for name in ("MetricName", "MetricNamespace"):
+        assert metric[name] == alarm[name.replace("MetricNamespace", "Namespace")]
     assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")

@@ -101,7 +101,8 @@ def test_what_another_try_cannot_mend_is_left_to_the_schedule_and_recorded() -> 
 
     (line,) = setting.records
     record = json.loads(line)
-    assert (record["outcome"], record["reason"]) == ("refused", "config_unknown")
+    assert (record["type"], record["reason"]) == ("refresh", "config_unknown")
+    assert record["outcome"] == "refused"
     assert record["problems"] == ["GitLab answered 401"]
 
 

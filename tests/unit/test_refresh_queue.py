@@ -12,7 +12,7 @@ from jobgate.adapters.refresh_queue import (
     SQSRefreshQueue,
     message_of,
 )
-from jobgate.core.errors import Conflict, InvalidRequest, Unavailable
+from jobgate.core.errors import Conflict, InvalidRequest, Throttled, Unavailable
 
 from tests.support import builders as b
 from tests.support.fakes import FakeJobStates
@@ -28,13 +28,17 @@ STATE = b.a_state("success", finished_at=b.NOW)
 class SQS:
     def __init__(self, *, code: str | None = None) -> None:
         self.sent: list[Mapping[str, Any]] = []
+        self.postponed: list[Mapping[str, Any]] = []
         self._code = code
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        assert (service, operation) == ("sqs", "SendMessage")
+        assert (service, operation) in {("sqs", "SendMessage"), ("sqs", "ChangeMessageVisibility")}
         if self._code is not None:
             raise AWSError(self._code)
-        self.sent.append(request)
+        if operation == "SendMessage":
+            self.sent.append(request)
+        else:
+            self.postponed.append(request)
         return {}
 
 
@@ -115,14 +119,17 @@ class Refreshes:
             raise self._failing[project_id]
 
 
-def _batch(*messages: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+def _batch(*messages: tuple[str, dict[str, Any]], received: int = 1) -> dict[str, Any]:
     return {
         "Records": [
             {
                 "messageId": f"m{number}",
-                "receiptHandle": "r",
+                "receiptHandle": f"r{number}",
                 "body": json.dumps({"v": 1, **body}),
-                "attributes": {"MessageGroupId": group},
+                "attributes": {
+                    "MessageGroupId": group,
+                    "ApproximateReceiveCount": str(received),
+                },
                 "messageAttributes": {},
                 "eventSource": "aws:sqs",
                 "eventSourceARN": "arn:aws:sqs:eu-central-1:000000000000:q.fifo",
@@ -138,11 +145,13 @@ def refresh(project_id: int) -> tuple[str, dict[str, Any]]:
 
 
 def run(
-    event: dict[str, Any], failing: dict[int, Exception] | None = None
+    event: dict[str, Any], failing: dict[int, Exception] | None = None, *, sqs: SQS | None = None
 ) -> tuple[list[str], list[int], list[str], FakeJobStates]:
     """What is to come again, what ran, what was logged, and the jobs' states."""
     refreshes, jobs, logged = Refreshes(failing or {}), FakeJobStates(), list[str]()
-    answer = RefreshBatch(cast("Refresh", refreshes), jobs, log=logged.append)(event, None)
+    queue = SQSRefreshQueue(sqs or SQS(), "url")
+    batch = RefreshBatch(cast("Refresh", refreshes), jobs, queue, log=logged.append)
+    answer = batch(event, None)
     return (
         [one["itemIdentifier"] for one in answer["batchItemFailures"]],
         refreshes.ran,
@@ -187,3 +196,55 @@ def test_a_message_of_another_form_comes_again_until_it_is_put_aside() -> None:
 
     assert failed == ["m0"]
     assert "InvalidRequest" in logged[0]
+
+
+# --- When it comes again ---
+
+
+@pytest.mark.parametrize(
+    ("failure", "received", "seconds"),
+    [
+        (Unavailable("away"), 1, 2),
+        (Unavailable("away"), 2, 8),
+        (Unavailable("away"), 3, 32),
+        (Unavailable("away"), 4, 120),
+        (Unavailable("away"), 99, 120),
+        (Conflict("overtaken"), 1, 2),
+        (ValueError("a mistake"), 1, 2),
+        (Throttled("slower", retry_after=60), 1, 61),
+        (Throttled("slower", retry_after=0), 3, 32),
+        (InvalidRequest("never"), 1, 0),
+        (InvalidRequest("never"), 4, 0),
+    ],
+)
+def test_a_message_that_failed_is_shown_again_soon_and_ever_later(
+    failure: Exception, received: int, seconds: int
+) -> None:
+    sqs = SQS()
+
+    failed, _, _, _ = run(_batch(refresh(1), received=received), {1: failure}, sqs=sqs)
+
+    assert failed == ["m0"]
+    assert sqs.postponed == [
+        {"QueueUrl": "url", "ReceiptHandle": "r0", "VisibilityTimeout": seconds}
+    ]
+
+
+def test_a_message_that_is_done_is_not_shown_again() -> None:
+    sqs = SQS()
+
+    run(_batch(refresh(1)), sqs=sqs)
+
+    assert sqs.postponed == []
+
+
+def test_a_message_that_cannot_be_postponed_comes_by_the_queues_own_time() -> None:
+    failed, _, logged, _ = run(
+        _batch(refresh(1)), {1: Unavailable("away")}, sqs=SQS(code="AccessDenied")
+    )
+
+    assert failed == ["m0"]
+    assert logged == [
+        "message m0: Unavailable: away",
+        "message m0: the message can't be postponed: AccessDenied",
+    ]

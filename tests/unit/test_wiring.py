@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "JOBGATE_TABLE": "table",
     "JOBGATE_GITLAB_TOKENS_SECRET": "arn:tokens",
     "JOBGATE_GITLAB_STATUS_TOKEN_SECRET": "arn:status",
+    "JOBGATE_REFRESH_QUEUE_URL": "https://sqs.example.test/queue.fifo",
     "JOBGATE_INSTANCE_WIDE": "true",
     "JOBGATE_FORK_JOBS": "deny",
     "JOBGATE_ALLOWED_IDENTITIES": "system:basic-user",

@@ -8,23 +8,37 @@ from aws_lambda_powertools.utilities.batch import SqsFifoPartialProcessor, proce
 
 from jobgate.adapters.log import failure_text
 from jobgate.adapters.refresh_queue import JobMessage, RefreshMessage, message_of
-from jobgate.core.errors import JobgateError
+from jobgate.core.backoff import seconds_until_next_try
+from jobgate.core.errors import JobgateError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
+    from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.ports import JobStates
     from jobgate.usecases.refresh import Refresh
 
 
 class RefreshBatch:
-    """Works through a batch; a message that fails, and those behind it in its group, come again."""
+    """Works through a batch; a message that fails, and those behind it in its group, come again.
 
-    def __init__(self, refresh: Refresh, jobs: JobStates, *, log: Callable[[str], None]) -> None:
+    It comes soon: as long as it is hidden it holds its project's other messages back, and the
+    queue's own time is for a function that was killed.
+    """
+
+    def __init__(
+        self,
+        refresh: Refresh,
+        jobs: JobStates,
+        queue: SQSRefreshQueue,
+        *,
+        log: Callable[[str], None],
+    ) -> None:
         self._refresh = refresh
         self._jobs = jobs
+        self._queue = queue
         self._log = log
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -47,7 +61,18 @@ class RefreshBatch:
                     self._jobs.put(issuer, job_id, state)
         except JobgateError as exc:
             self._log(f"message {record.message_id}: {type(exc).__name__}: {exc}")
+            self._postpone(record, exc)
             raise
         except Exception as exc:
             self._log(failure_text(record.message_id, exc))
+            self._postpone(record, exc)
             raise
+
+    def _postpone(self, record: SQSRecord, exc: Exception) -> None:
+        received = int(record.attributes.approximate_receive_count)
+        try:
+            seconds = seconds_until_next_try(exc, received=received)
+            self._queue.postpone(record.receipt_handle, seconds)
+        except Unavailable as late:
+            # It comes all the same, when the queue shows it again by itself.
+            self._log(f"message {record.message_id}: {late}")

@@ -72,6 +72,21 @@ class SQSRefreshQueue(RefreshQueue):
         body = {"job": {"issuer": issuer, "job_id": job_id, "state": given}}
         self._send(body, f"{issuer}#job#{job_id}", deduplication_id)
 
+    def postpone(self, receipt_handle: str, seconds: int) -> None:
+        """Let a message that was received come again in so many seconds; raises Unavailable."""
+        try:
+            self._call(
+                "sqs",
+                "ChangeMessageVisibility",
+                {
+                    "QueueUrl": self._url,
+                    "ReceiptHandle": receipt_handle,
+                    "VisibilityTimeout": seconds,
+                },
+            )
+        except AWSError as exc:
+            raise Unavailable(f"the message can't be postponed: {exc.code}") from exc
+
     def _send(self, body: dict[str, Any], group: str, deduplication_id: str | None) -> None:
         unique = deduplication_id or str(uuid.uuid4())
         try:
