@@ -114,6 +114,27 @@ class ExchangeStore(Protocol):
         ...
 
 
+class ExchangeCounter(Protocol):
+    """Counts what a project asks of the exchange, for all functions together."""
+
+    def count(
+        self, issuer: str, project_id: int, *, window: int, limit: int, ends_at: float
+    ) -> bool:
+        """Count one request in a window that ends at `ends_at`; false at the limit."""
+        ...
+
+
+class RedeemedTokens(Protocol):
+    """The ID tokens that were redeemed, of issuers whose tokens are good once."""
+
+    def claim(self, issuer: str, jti: str, *, expires_at: float) -> bool:
+        """Take a token for the caller alone; false where it was taken before.
+
+        Kept beyond `expires_at`, from which on nobody accepts the token.
+        """
+        ...
+
+
 class PlaceStore(Protocol):
     """Keeps what GitLab said of where things are."""
 

@@ -30,6 +30,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/token_exchange`."""
     from jobgate.adapters.decision_store import DecisionStore
     from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.exchange_counts import DynamoDBExchangeCounter, DynamoDBRedeemedTokens
     from jobgate.adapters.exchange_http import ExchangeHTTP
     from jobgate.adapters.id_tokens import IDTokenVerifier
     from jobgate.adapters.kms_signer import KMSSigner
@@ -39,6 +40,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     from jobgate.usecases.explain import Explain
     from jobgate.usecases.job_decisions import JobDecisions
     from jobgate.usecases.presented_token import PresentedTokens
+    from jobgate.usecases.throttle import Throttle
 
     settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
@@ -46,6 +48,12 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
     decisions = JobDecisions(
         deployment=deployment,
+        throttle=Throttle(
+            deployment=deployment,
+            counter=DynamoDBExchangeCounter(call, table),
+            settings=settings,
+            clock=_clock,
+        ),
         store=DecisionStore(call, table, clock=_clock),
         lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
         settings=settings,
@@ -62,6 +70,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
         deployment=deployment,
         tokens=tokens,
         decisions=decisions,
+        redeemed=DynamoDBRedeemedTokens(call, table),
         signer=KMSSigner(call, deployment, clock=_clock),
         bounds=bounds,
         clock=_clock,

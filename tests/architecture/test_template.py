@@ -90,6 +90,8 @@ VARIABLES = {
         "JOBGATE_LEGACY_SLUGS",
         "JOBGATE_ALLOWED_IDENTITIES",
         "JOBGATE_CONFIG_DOUBT",
+        "JOBGATE_PROJECT_RATE",
+        "JOBGATE_STRANGER_RATE",
         "JOBGATE_TOKEN_MAX",
         "JOBGATE_UNOBSERVED_LIFE",
         "JOBGATE_LEEWAY",
@@ -217,6 +219,50 @@ def test_no_route_but_the_relay_streams(resources: dict[str, Any]) -> None:
             assert "responseTransferMode" not in integration
             assert "timeoutInMillis" not in integration
             assert integration["uri"]["Fn::Sub"].endswith(".Arn}/invocations")
+
+
+def test_every_route_but_the_relays_has_a_limit_of_its_own(resources: dict[str, Any]) -> None:
+    (stage,) = of_type(resources, "AWS::ApiGateway::Stage").values()
+    limited = {
+        (each["HttpMethod"].lower(), each["ResourcePath"].removeprefix("/").replace("~1", "/"))
+        for each in stage["Properties"]["MethodSettings"]
+        if each["ThrottlingRateLimit"] == {"Ref": "ExchangeRate"}
+        and each["ThrottlingBurstLimit"] == {"Ref": "ExchangeBurst"}
+    }
+
+    assert limited == {(method, path) for method, path, fn in ROUTES if not is_relay(fn)}
+
+
+def test_the_firewall_is_there_only_where_a_rate_is_given(template: dict[str, Any]) -> None:
+    names = ("ExchangeFirewall", "ExchangeFirewallAssociation")
+
+    assert {template["Resources"][name]["Condition"] for name in names} == {"HasSourceRate"}
+    assert template["Conditions"]["HasSourceRate"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "SourceRate"}, 0]}]
+    }
+    assert template["Parameters"]["SourceRate"]["Default"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "is_limited"),
+    [
+        ("/live/token", True),
+        ("/kubeconfig", True),
+        ("/base/explain", True),
+        ("/live/credential", True),
+        ("/live/agents/1/api/v1/pods", False),
+        ("/live/webhooks/gitlab/main", False),
+        ("/live/tokens", False),
+    ],
+)
+def test_the_firewall_counts_what_goes_to_the_exchange_alone(
+    resources: dict[str, Any], path: str, *, is_limited: bool
+) -> None:
+    (rule,) = resources["ExchangeFirewall"]["Properties"]["Rules"]
+    scope = rule["Statement"]["RateBasedStatement"]["ScopeDownStatement"]
+    pattern = scope["RegexMatchStatement"]["RegexString"]
+
+    assert (re.search(pattern, path) is not None) is is_limited
 
 
 def test_api_is_regional_and_takes_every_body_as_bytes(resources: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from jobgate.adapters import agent_items, items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.adapters.deployment_reader import DeploymentReader
+from jobgate.adapters.exchange_counts import DynamoDBExchangeCounter, DynamoDBRedeemedTokens
 from jobgate.adapters.job_states import DynamoDBJobStates
 from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
@@ -22,12 +24,20 @@ from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.liveness import JobLife, StopKind
 from jobgate.ports import Subject
+from jobgate.usecases.exchange import Exchanged
 from moto import mock_aws
 
 from local.aws.emulator import REGION, start_emulator
 from local.certificates import CertificateAuthority
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeJobStates
+from tests.support.exchanges import an_exchange
+from tests.support.fakes import (
+    FakeClock,
+    FakeExchangeStore,
+    FakeJobStates,
+    FakeTokenSigner,
+    FakeTokenVerifier,
+)
 from tests.support.refresh_fakes import FakeRefreshStore
 from tests.support.stores import (
     TABLE,
@@ -621,6 +631,78 @@ def test_an_agent_of_500_and_500_entries_fits_one_item(aws: AWS) -> None:
 def _keys_of_an_exchange() -> dict[str, Callable[[Any], bool]]:
     prefixes = ("SUBJECT#", "PROJECT#", "NAMESPACE#", "JOB#", "STOPS#")
     return {p: lambda key, p=p: key["pk"]["S"].startswith(p) for p in prefixes}
+
+
+# --- Counts and claims of the exchange ---
+
+
+def test_an_id_token_is_taken_once(aws: AWS) -> None:
+    redeemed = DynamoDBRedeemedTokens(aws.call, aws.table)
+
+    taken = [redeemed.claim("main", "jti-1", expires_at=b.NOW) for _ in range(3)]
+
+    assert taken == [True, False, False]
+    assert redeemed.claim("main", "jti-2", expires_at=b.NOW)
+    assert redeemed.claim("other", "jti-1", expires_at=b.NOW)
+
+
+@pytest.mark.stack
+def test_of_fifty_redemptions_at_once_exactly_one_signs(ministack: AWSCall) -> None:
+    table = f"{TABLE}-{next(_numbers)}"
+    create_table(ministack, table)
+    signer = FakeTokenSigner()
+    deployment = b.a_deployment(b.an_issuer(single_use=True))
+    exchange = an_exchange(
+        deployment=lambda: deployment,
+        verifier=FakeTokenVerifier({"token": b.a_verified_job()}),
+        store=FakeExchangeStore(b.some_facts(), [b.an_agent(projects={b.APP: b.an_entry()})]),
+        redeemed=DynamoDBRedeemedTokens(ministack, table),
+        signer=signer,
+    )
+
+    with ThreadPoolExecutor(50) as pool:
+        outcomes = list(pool.map(lambda _: exchange.redeem("token"), range(50)))
+
+    assert sum(isinstance(outcome, Exchanged) for outcome in outcomes) == 1
+    assert len(signer.signed) == 1
+
+
+def test_a_projects_requests_are_counted_up_to_the_limit(aws: AWS) -> None:
+    counter = DynamoDBExchangeCounter(aws.call, aws.table)
+
+    def counted(issuer: str = "main", project_id: int = 1, window: int = 7) -> bool:
+        return counter.count(issuer, project_id, window=window, limit=2, ends_at=b.NOW)
+
+    assert [counted() for _ in range(4)] == [True, True, False, False]
+    assert [counted("other"), counted(project_id=11), counted(window=8)] == [True, True, True]
+
+
+@pytest.mark.stack
+def test_requests_at_once_are_counted_to_the_last(ministack: AWSCall) -> None:
+    table = f"{TABLE}-{next(_numbers)}"
+    create_table(ministack, table)
+    counter = DynamoDBExchangeCounter(ministack, table)
+
+    with ThreadPoolExecutor(30) as pool:
+        counted = pool.map(
+            lambda _: counter.count("main", 1, window=7, limit=20, ends_at=b.NOW), range(60)
+        )
+
+    assert sum(counted) == 20
+
+
+def test_a_table_that_cannot_claim_is_unavailable() -> None:
+    call = RefusingCall("PutItem", "ProvisionedThroughputExceededException")
+
+    with pytest.raises(Unavailable):
+        DynamoDBRedeemedTokens(call, TABLE).claim("main", "jti", expires_at=b.NOW)
+
+
+def test_a_table_that_cannot_count_is_unavailable() -> None:
+    call = RefusingCall("UpdateItem", "ProvisionedThroughputExceededException")
+
+    with pytest.raises(Unavailable):
+        DynamoDBExchangeCounter(call, TABLE).count("main", 1, window=7, limit=1, ends_at=b.NOW)
 
 
 @pytest.mark.parametrize("prefix", _keys_of_an_exchange())

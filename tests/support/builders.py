@@ -230,6 +230,7 @@ def an_issuer(
     audience: str = AUDIENCE,
     ca: str | None = None,
     is_default: bool = True,
+    single_use: bool = False,
 ) -> Issuer:
     return Issuer(
         alias=alias,
@@ -238,6 +239,7 @@ def an_issuer(
         audience=audience,
         ca=ca,
         is_default=is_default,
+        single_use=single_use,
     )
 
 

@@ -11,9 +11,16 @@ from jobgate.usecases.exchange import Exchange
 from jobgate.usecases.explain import Explain
 from jobgate.usecases.job_decisions import JobDecisions
 from jobgate.usecases.presented_token import PresentedTokens
+from jobgate.usecases.throttle import Throttle
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeLookups, FakeTokenSigner
+from tests.support.fakes import (
+    FakeClock,
+    FakeExchangeCounter,
+    FakeLookups,
+    FakeRedeemedTokens,
+    FakeTokenSigner,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +28,11 @@ if TYPE_CHECKING:
     from jobgate.ports import (
         Clock,
         Deployment,
+        ExchangeCounter,
         ExchangeStore,
         Lookups,
         Recorder,
+        RedeemedTokens,
         TokenSigner,
         TokenVerifier,
     )
@@ -35,6 +44,8 @@ def an_exchange(
     store: ExchangeStore,
     lookups: Lookups | None = None,
     signer: TokenSigner | None = None,
+    counter: ExchangeCounter | None = None,
+    redeemed: RedeemedTokens | None = None,
     deployment: Callable[[], Deployment] | None = None,
     recorder: Recorder = lambda _line: None,
     settings: Settings | None = None,
@@ -52,12 +63,19 @@ def an_exchange(
         tokens=PresentedTokens(verifier=verifier, recorder=recorder, clock=clock, new_id=new_id),
         decisions=JobDecisions(
             deployment=given,
+            throttle=Throttle(
+                deployment=given,
+                counter=counter or FakeExchangeCounter(),
+                settings=settings or Settings(),
+                clock=clock,
+            ),
             store=store,
             lookups=lookups or FakeLookups(),
             settings=settings or Settings(),
             bounds=bounds,
             clock=clock,
         ),
+        redeemed=redeemed or FakeRedeemedTokens(),
         signer=signer or FakeTokenSigner(),
         bounds=bounds,
         clock=clock,

@@ -12,12 +12,14 @@ from jobgate.core.namespace import Surroundings
 from jobgate.core.settings import Settings
 from jobgate.ports import (
     CommitStatuses,
+    ExchangeCounter,
     ExchangeStore,
     HookSightings,
     JobLookup,
     JobStates,
     Lookups,
     PlaceStore,
+    RedeemedTokens,
     RefreshQueue,
     TokenSigner,
     TokenVerifier,
@@ -120,6 +122,41 @@ class FakeExchangeStore(ExchangeStore):
         self.reads.append(method)
         if method in self.failing:
             raise Unavailable(f"{method} can't be read")
+
+
+class FakeExchangeCounter(ExchangeCounter):
+    """Counts by project and window."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.counts: dict[tuple[str, int, int], int] = {}
+        self.failing = failing
+
+    def count(
+        self, issuer: str, project_id: int, *, window: int, limit: int, ends_at: float
+    ) -> bool:
+        if self.failing:
+            raise Unavailable("nothing can be counted")
+        key = (issuer, project_id, window)
+        if self.counts.get(key, 0) >= limit:
+            return False
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return True
+
+
+class FakeRedeemedTokens(RedeemedTokens):
+    """Keeps what was taken, and until when."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.claimed: dict[tuple[str, str], float] = {}
+        self.failing = failing
+
+    def claim(self, issuer: str, jti: str, *, expires_at: float) -> bool:
+        if self.failing:
+            raise Unavailable("nothing can be taken")
+        if (issuer, jti) in self.claimed:
+            return False
+        self.claimed[issuer, jti] = expires_at
+        return True
 
 
 class FakeLookups(Lookups):

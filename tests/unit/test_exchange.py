@@ -20,6 +20,7 @@ from tests.support.exchanges import an_exchange
 from tests.support.fakes import (
     FakeExchangeStore,
     FakeLookups,
+    FakeRedeemedTokens,
     FakeTokenSigner,
     FakeTokenVerifier,
 )
@@ -55,6 +56,7 @@ class Setting:
         own = facts or b.some_facts(project_agents=[agent.agent_id for agent in given])
         self.store = FakeExchangeStore(own, given, of_groups=of_groups, failing=failing)
         self.signer = FakeTokenSigner(failing="sign" in failing)
+        self.redeemed = FakeRedeemedTokens()
         self.lines: list[str] = []
         self.exchange = an_exchange(
             deployment=lambda: deployment or b.a_deployment(),
@@ -62,6 +64,7 @@ class Setting:
             store=self.store,
             lookups=lookups or FakeLookups(surroundings),
             signer=self.signer,
+            redeemed=self.redeemed,
             recorder=self.lines.append,
             settings=settings,
         )
@@ -488,3 +491,109 @@ def test_an_identity_by_groups_needs_a_trusted_chain() -> None:
     stale = Surroundings(place=b.a_place(), chain=b.a_chain(fetched_at=0))
 
     assert Setting(agent, surroundings=stale).reason() is Reason.CHAIN_UNKNOWN
+
+
+# --- ID tokens that are good once ---
+
+ONCE = b.a_deployment(b.an_issuer(single_use=True))
+
+
+def test_a_token_that_is_good_once_is_redeemed_once() -> None:
+    setting = Setting(deployment=ONCE)
+
+    first, second = setting.redeem(), setting.redeem()
+
+    assert isinstance(first, Exchanged)
+    assert isinstance(second, Refused)
+    assert second.reason is Reason.TOKEN_INVALID
+    assert second.sentence is not None
+    assert "redeemed before" in second.sentence
+    assert len(setting.signer.signed) == 1
+    assert [record["outcome"] for record in setting.records] == ["allowed", "refused"]
+
+
+def test_a_token_is_kept_as_taken_until_nobody_accepts_it_any_more() -> None:
+    setting = Setting(deployment=ONCE)
+
+    setting.redeem()
+
+    jti = b.a_verified_job().jti
+    assert setting.redeemed.claimed == {("main", jti): NOW + 3600 + 30}
+
+
+def test_another_issuers_tokens_stay_good_as_often_as_they_like() -> None:
+    setting = Setting()
+
+    assert all(isinstance(setting.redeem(), Exchanged) for _ in range(3))
+    assert setting.redeemed.claimed == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"facts": b.some_facts(stops=None)},
+        {"facts": b.some_facts(state=b.a_state("success"))},
+        {"failing": ("snapshots",)},
+        {"surroundings": UNKNOWN},
+    ],
+)
+def test_a_refused_job_has_not_used_its_token(changes: dict[str, Any]) -> None:
+    setting = Setting(deployment=ONCE, **changes)
+
+    setting.redeem()
+
+    assert setting.redeemed.claimed == {}
+
+
+def test_a_token_that_cannot_be_taken_is_not_redeemed() -> None:
+    setting = Setting(deployment=ONCE)
+    setting.redeemed.failing = True
+
+    assert setting.reason() is Reason.JOB_UNKNOWN
+
+
+def test_a_token_that_was_taken_stays_so_where_nothing_could_be_signed() -> None:
+    setting = Setting(deployment=ONCE, failing=("sign",))
+
+    setting.redeem()
+
+    assert len(setting.redeemed.claimed) == 1
+
+
+def test_what_would_redeem_a_token_again_and_again_is_refused_with_a_fixed_sentence() -> None:
+    setting = Setting(deployment=ONCE)
+
+    outcome = setting.exchange.grants(TOKEN)
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.UNSUPPORTED
+    assert outcome.sentence == (
+        "The ID tokens of this GitLab are good once, so kubectl couldn't fetch another credential. "
+        "Leave out format=exec."
+    )
+    assert (setting.redeemed.claimed, setting.store.reads) == ({}, [])
+
+
+# --- Throttling ---
+
+
+def test_beyond_its_projects_limit_a_job_is_refused_before_anything_is_read() -> None:
+    setting = Setting(settings=Settings(project_rate=2))
+    assert all(isinstance(setting.redeem(), Exchanged) for _ in range(2))
+    reads = list(setting.store.reads)
+
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.THROTTLED
+    assert setting.store.reads == reads
+    assert setting.records[-1]["reason"] == "throttled"
+
+
+def test_a_token_that_is_not_good_counts_for_nobody() -> None:
+    setting = Setting(settings=Settings(project_rate=1))
+
+    for _ in range(20):
+        setting.redeem("another-token")
+
+    assert isinstance(setting.redeem(), Exchanged)

@@ -12,6 +12,7 @@ import yaml
 from jobgate.adapters.exchange_http import ExchangeHTTP
 from jobgate.adapters.exchange_request import ACCESS_TOKEN_TYPE, GRANT_TYPE
 from jobgate.core.errors import InvalidToken, JobgateError, Unavailable
+from jobgate.core.settings import Settings
 
 from tests.support import builders as b
 from tests.support.exchanges import an_exchange, explain_of
@@ -40,6 +41,7 @@ class Routes:
         refusal: JobgateError | None = None,
         facts: ExchangeFacts | None = None,
         deployment: Deployment | None = None,
+        settings: Settings | None = None,
         broken: bool = False,
     ) -> None:
         clock = FakeClock()
@@ -54,6 +56,7 @@ class Routes:
             ),
             store=FakeExchangeStore(facts or b.some_facts(), [agent]),
             recorder=self.break_off if broken else self.records.append,
+            settings=settings,
             clock=clock,
             new_id=lambda: "decision-1",
         )
@@ -705,3 +708,35 @@ def test_a_refusal_for_one_agent_that_names_the_job_says_what_is_missing() -> No
 
     assert json.loads(named["body"])["reason"] == "no_environment"
     assert json.loads(other["body"])["reason"] == "not_listed"
+
+
+# --- Limits ---
+
+
+def test_a_throttled_job_is_told_so_by_429() -> None:
+    routes = Routes(settings=Settings(project_rate=1))
+    assert routes.token()["statusCode"] == 200
+
+    for answer in (routes.token(), routes.kubeconfig()):
+        assert error(answer) == (429, "temporarily_unavailable")
+        assert json.loads(answer["body"])["reason"] == "throttled"
+
+
+def test_the_exec_form_is_refused_where_an_id_token_is_good_once() -> None:
+    deployment = b.a_deployment(b.an_issuer(single_use=True))
+
+    answer = Routes(deployment=deployment).kubeconfig(query={"format": ["exec"]})
+
+    assert error(answer) == (400, "invalid_request")
+    assert "Leave out format=exec." in answer["body"]
+
+
+def test_a_token_that_was_redeemed_before_is_401_and_says_so() -> None:
+    routes = Routes(deployment=b.a_deployment(b.an_issuer(single_use=True)))
+    assert routes.kubeconfig()["statusCode"] == 200
+
+    answer = routes.kubeconfig()
+
+    assert error(answer) == (401, "invalid_token")
+    assert "was redeemed before" in answer["body"]
+    assert error(routes.token()) == (400, "invalid_request")

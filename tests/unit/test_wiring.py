@@ -22,10 +22,16 @@ ENVIRONMENT = {
     "JOBGATE_REFRESH_QUEUE_URL": "https://sqs.example.test/queue.fifo",
     "JOBGATE_INSTANCE_WIDE": "true",
     "JOBGATE_FORK_JOBS": "deny",
+    "JOBGATE_PROJECT_RATE": "7",
+    "JOBGATE_STRANGER_RATE": "3",
     "JOBGATE_ALLOWED_IDENTITIES": "system:basic-user",
 }
 GIVEN = Settings(
-    instance_wide=True, fork_jobs="deny", allowed_identities=frozenset({"system:basic-user"})
+    instance_wide=True,
+    fork_jobs="deny",
+    allowed_identities=frozenset({"system:basic-user"}),
+    project_rate=7,
+    stranger_rate=3,
 )
 
 
@@ -33,6 +39,7 @@ def test_the_exchange_decides_by_the_deployments_settings() -> None:
     exchange: Exchange = wiring.token_exchange(ENVIRONMENT)._exchange  # type: ignore[attr-defined]  # its one part
 
     assert exchange.decisions.settings == GIVEN
+    assert exchange.decisions.throttle.settings == GIVEN
     assert exchange.decisions.lookups.settings == GIVEN  # type: ignore[attr-defined]  # the real one's
 
 

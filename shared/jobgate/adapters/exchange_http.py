@@ -152,19 +152,29 @@ def _decision(decision_id: str, media_type: str = "application/json") -> dict[st
 
 def _token_refusal(refused: Refused, *, bound: bool) -> dict[str, Any]:
     """RFC 6749, 5.2 and RFC 8693, 2.2.2."""
-    if refused.reason in _UNKNOWN:
-        return _refusal(refused, 503, "temporarily_unavailable")
+    if answer := _try_later(refused):
+        return answer
     about_target = bound and refused.reason not in _ABOUT_SUBJECT
     return _refusal(refused, 400, "invalid_target" if about_target else "invalid_request")
 
 
 def _job_refusal(refused: Refused) -> dict[str, Any]:
     """401 only where a fresh ID token would help (RFC 6750, 3.1)."""
-    if refused.reason in _UNKNOWN:
-        return _refusal(refused, 503, "temporarily_unavailable")
+    if answer := _try_later(refused):
+        return answer
+    if refused.reason is Reason.UNSUPPORTED:
+        return _refusal(refused, 400, "invalid_request")
     if refused.reason in _TOKEN_REASONS:
         return _refusal(refused, 401, "invalid_token")
     return _refusal(refused, 403, "access_denied")
+
+
+def _try_later(refused: Refused) -> dict[str, Any] | None:
+    if refused.reason in _UNKNOWN:
+        return _refusal(refused, 503, "temporarily_unavailable")
+    if refused.reason is Reason.THROTTLED:
+        return _refusal(refused, 429, "temporarily_unavailable")
+    return None
 
 
 def _refusal(refused: Refused, status: int, code: str) -> dict[str, Any]:

@@ -87,6 +87,16 @@ def stops_key(issuer: str) -> Item:
     return key(f"STOPS#{issuer}", "ACTIVE")
 
 
+def redeemed_key(issuer: str, jti: str) -> Item:
+    """Of an ID token that is good once."""
+    return key(f"JTI#{issuer}#{jti}", "CLAIM")
+
+
+def exchanges_key(issuer: str, project_id: int, window: int) -> Item:
+    """Of the number of a project's requests to the exchange in one minute since the epoch."""
+    return key(f"EXCHANGES#{issuer}#{project_id}", str(window))
+
+
 def agent_ids_key(issuer: str) -> Item:
     """Of the counter of agent ids and its tombstones."""
     return key(f"AGENT_IDS#{issuer}", "LAST")
@@ -256,6 +266,7 @@ def issuer_item(issuer: Issuer) -> Item:
             "audience": issuer.audience,
             "ca": issuer.ca,
             "is_default": issuer.is_default,
+            "single_use": issuer.single_use,
         }
     )
 

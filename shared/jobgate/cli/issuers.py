@@ -1,5 +1,6 @@
 """`jobgate issuer`: the GitLab instances whose jobs are served."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,9 +47,16 @@ def add(
             help="Its jobs keep GitLab's bare names in Kubernetes; else the first issuer's do.",
         ),
     ] = None,
+    single_use: Annotated[
+        bool | None,
+        typer.Option(
+            "--single-use/--many-uses",
+            help="A job's ID token is redeemed once; else, and at first, as often as it likes.",
+        ),
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Add a GitLab instance, or change its audience, CA and token.
+    """Add a GitLab instance, or change its audience, CA, token and use.
 
     It is trusted only once everything else is written, so a broken run is simply run again.
     """
@@ -71,9 +79,13 @@ def add(
         if ca is None
         else inputs.certificate_authority(inputs.read_file(ca, "--ca"), "--ca"),
         is_default=bool(default),
+        single_use=bool(single_use),
     )
     connected = connect(context, stack, as_json=as_json)
-    issuer = settled(wanted, known=tuple(connected.registry.issuers().values()), default=default)
+    known = connected.registry.issuers()
+    if single_use is None and alias in known:
+        wanted = replace(wanted, single_use=known[alias].single_use)
+    issuer = settled(wanted, known=tuple(known.values()), default=default)
     gitlab_calls.check_discovery(issuer)
     facts = gitlab_calls.check_token(issuer, token)
     connected.registry.prepare_issuer(issuer)
@@ -99,22 +111,11 @@ def settled(wanted: Issuer, *, known: tuple[Issuer, ...], default: bool | None) 
     if before is not None:
         if default not in (None, before.is_default):
             raise Refused("Whether an issuer is the default is decided once: clusters know it so.")
-        return _with_default(wanted, is_default=before.is_default)
+        return replace(wanted, is_default=before.is_default)
     held = next((issuer for issuer in others if issuer.is_default), None)
     if default and held is not None:
         raise Refused(f"{held.alias!r} is the default issuer; there is only one.")
-    return _with_default(wanted, is_default=not others if default is None else default)
-
-
-def _with_default(issuer: Issuer, *, is_default: bool) -> Issuer:
-    return Issuer(
-        alias=issuer.alias,
-        url=issuer.url,
-        base_url=issuer.base_url,
-        audience=issuer.audience,
-        ca=issuer.ca,
-        is_default=is_default,
-    )
+    return replace(wanted, is_default=not others if default is None else default)
 
 
 def _tell(connected: Connected, issuer: Issuer, facts: gitlab_calls.TokenFacts) -> None:
@@ -172,4 +173,5 @@ def _fields(issuer: Issuer) -> dict[str, str | bool]:
         "base_url": issuer.base_url,
         "audience": issuer.audience,
         "is_default": issuer.is_default,
+        "single_use": issuer.single_use,
     }

@@ -21,6 +21,7 @@ _ID = re.compile(r"[1-9][0-9]{0,18}")
 _ID_MAX = 2**63 - 1  # GitLab's ids are of PostgreSQL's bigint
 _TIME_MAX = 2**53  # beyond, a float of seconds isn't exact
 _TEXT_MAX = 1024
+_TOKEN_ID_MAX = 255
 # Pipelines that may run in another project than the one that `project_id` names (merge requests
 # from forks, and the child pipelines of these).
 _FORK_SOURCES = frozenset({"merge_request_event", "parent_pipeline"})
@@ -58,7 +59,7 @@ def verified_job(
     )
     return VerifiedJob(
         job=job,
-        jti=_text(claims, "jti"),
+        jti=_token_id(claims),
         expires_at=expires_at,
         project_is_certain=running or source not in _FORK_SOURCES,
         is_of_fork=running and _id(claims, "project_id") != job.project_id,
@@ -100,6 +101,14 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
         # JSON can escape half a character, and nothing after this could encode it.
         raise InvalidToken(f"the claim {name} isn't a text")
+    return value
+
+
+def _token_id(claims: Mapping[str, Any]) -> str:
+    """A UUID at GitLab; part of a key in the table, which holds no more than this."""
+    value = _text(claims, "jti")
+    if len(value) > _TOKEN_ID_MAX or not (value.isascii() and value.isprintable()):
+        raise InvalidToken("the claim jti isn't a token's id")
     return value
 
 

@@ -14,7 +14,8 @@ class Issuer:
 
     `url` equals the `iss` claim byte for byte; `base_url` is where its API answers (both without a
     closing slash). `ca` is PEM text, absent for a public CA. Of the default issuer the Kubernetes
-    identities keep GitLab's bare names (`gitlab:ci_job:42`), others carry the alias.
+    identities keep GitLab's bare names (`gitlab:ci_job:42`), others carry the alias. `single_use`:
+    an ID token is redeemed once.
     """
 
     alias: str
@@ -23,6 +24,7 @@ class Issuer:
     audience: str
     ca: str | None
     is_default: bool
+    single_use: bool = False
 
     @property
     def identity_prefix(self) -> str:

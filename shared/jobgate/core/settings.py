@@ -35,6 +35,8 @@ class Settings:
     `commit_status`: report a refresh as a status of the pushed commit.
     `job_end`: how a job's end is learned, by GitLab's hook, by asking GitLab, or both. A hook's
     word that a job has ended always counts.
+    `project_rate`: requests to the exchange of one project's jobs in a minute.
+    `stranger_rate`: the same of all projects outside the known roots, in each running function.
     """
 
     instance_wide: bool = False
@@ -44,6 +46,8 @@ class Settings:
     allowed_identities: frozenset[str] = frozenset()
     commit_status: bool = False
     job_end: JobEnd = "both"
+    project_rate: int = 600
+    stranger_rate: int = 60
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -61,6 +65,8 @@ class Settings:
             allowed_identities=frozenset(name.strip() for name in names if name.strip()),
             commit_status=_boolean(environment, "COMMIT_STATUS", otherwise=default.commit_status),
             job_end=_choice(environment, "JOB_END", _JOB_ENDS, otherwise=default.job_end),
+            project_rate=_number(environment, "PROJECT_RATE", otherwise=default.project_rate),
+            stranger_rate=_number(environment, "STRANGER_RATE", otherwise=default.stranger_rate),
         )
 
 

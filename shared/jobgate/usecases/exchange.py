@@ -15,6 +15,7 @@ from jobgate.core.authorization import Allowed, Denied
 from jobgate.core.errors import Unavailable
 from jobgate.core.impersonation import identity_of
 from jobgate.core.kubeconfig import relay_url
+from jobgate.core.reasons import Reason
 from jobgate.usecases.job_decisions import nearest_refusal
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from jobgate.core.authorization import Grant
     from jobgate.core.bounds import Bounds
-    from jobgate.ports import Clock, Deployment, TokenSigner
+    from jobgate.core.issuer import Issuer
+    from jobgate.core.job import VerifiedJob
+    from jobgate.ports import Clock, Deployment, RedeemedTokens, TokenSigner
     from jobgate.usecases.job_decisions import JobDecisions, Judged, JudgedJob
     from jobgate.usecases.presented_token import Presented, PresentedTokens, Refused
 
@@ -57,6 +60,15 @@ class _Choice:
 
 G = TypeVar("G", bound=Granted)
 
+_REDEEMED_BEFORE = (
+    "This ID token was redeemed before, and those of its GitLab are good once. "
+    "Fetch one kubeconfig in a job, and keep it."
+)
+_GOOD_ONCE = (
+    "The ID tokens of this GitLab are good once, so kubectl couldn't fetch another credential. "
+    "Leave out format=exec."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
@@ -65,6 +77,7 @@ class Exchange:
     deployment: Callable[[], Deployment]
     tokens: PresentedTokens
     decisions: JobDecisions
+    redeemed: RedeemedTokens
     signer: TokenSigner
     bounds: Bounds
     clock: Clock
@@ -80,16 +93,23 @@ class Exchange:
         )
 
     def grants(self, subject_token: str, *, targets: Sequence[str] = ()) -> Granted | Refused:
-        """What `redeem` would give a token for, without one."""
-        return self.tokens.decide(
-            subject_token, lambda presented: self._outcome(presented, targets, self._granted)
-        )
+        """What `redeem` would give tokens for, again and again, without one.
+
+        Refused where the ID token is good once.
+        """
+
+        def decided(presented: Presented) -> Granted | Refused:
+            if self._issuer(presented.verified.job.issuer).single_use:
+                return presented.refuse(Reason.UNSUPPORTED, sentence=_GOOD_ONCE)
+            return self._outcome(presented, targets, self._granted)
+
+        return self.tokens.decide(subject_token, decided)
 
     def _outcome(
         self,
         presented: Presented,
         targets: Sequence[str],
-        granted: Callable[[Presented, _Choice], G],
+        granted: Callable[[Presented, _Choice], G | Refused],
     ) -> G | Refused:
         judged = self.decisions.of(presented.verified)
         if isinstance(judged, Denied):
@@ -98,9 +118,12 @@ class Exchange:
         if not choice.grants:
             denied, about = nearest_refusal(choice.agents, groups_unknown=judged.groups_unknown)
             return presented.refuse(denied.reason, _of_refusal(denied, about))
+        identities = [self._identity(judged, grant) for grant in choice.grants]
         outcome = granted(presented, choice)
-        for grant in choice.grants:
-            presented.allow(record.of_grant(grant) | {"identity": self._identity(judged, grant)})
+        if not isinstance(outcome, Granted):
+            return outcome
+        for grant, identity in zip(choice.grants, identities, strict=True):
+            presented.allow(record.of_grant(grant) | {"identity": identity})
         return outcome
 
     def _choice(self, judged: JudgedJob, targets: Sequence[str]) -> _Choice:
@@ -123,8 +146,11 @@ class Exchange:
             grants=choice.grants, base_url=self._base_url(), decision_id=presented.decision_id
         )
 
-    def _signed(self, presented: Presented, choice: _Choice) -> Exchanged:
+    def _signed(self, presented: Presented, choice: _Choice) -> Exchanged | Refused:
         now = self.clock()
+        # Taken before anything is signed: of two at once, one signs.
+        if not self._is_first_use(presented.verified):
+            return presented.refuse(Reason.TOKEN_INVALID, sentence=_REDEEMED_BEFORE)
         token = AccessToken(
             job=choice.judged.job,
             decision_id=presented.decision_id,
@@ -148,11 +174,21 @@ class Exchange:
             decision_id=presented.decision_id,
         )
 
-    def _identity(self, judged: JudgedJob, grant: Grant) -> dict[str, Any] | None:
-        """As whom the grant lets the job act, for the record; None as the agent itself."""
-        issuer = self.deployment().issuers.get(judged.job.issuer)
+    def _is_first_use(self, verified: VerifiedJob) -> bool:
+        if not self._issuer(verified.job.issuer).single_use:
+            return True
+        until = verified.expires_at + self.bounds.leeway
+        return self.redeemed.claim(verified.job.issuer, verified.jti, expires_at=until)
+
+    def _issuer(self, alias: str) -> Issuer:
+        issuer = self.deployment().issuers.get(alias)
         if issuer is None:
             raise Unavailable("the job's issuer was removed meanwhile")
+        return issuer
+
+    def _identity(self, judged: JudgedJob, grant: Grant) -> dict[str, Any] | None:
+        """As whom the grant lets the job act, for the record; None as the agent itself."""
+        issuer = self._issuer(judged.job.issuer)
         return record.of_identity(identity_of(judged.job, grant, issuer=issuer, chain=judged.chain))
 
 

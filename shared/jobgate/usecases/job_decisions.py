@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobgate.core.namespace import NamespaceChain, Surroundings
     from jobgate.core.settings import Settings
     from jobgate.ports import Clock, Deployment, ExchangeFacts, ExchangeStore, JobLookup, Lookups
+    from jobgate.usecases.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class JobDecisions:
     """The decisions and what they need."""
 
     deployment: Callable[[], Deployment]
+    throttle: Throttle
     store: ExchangeStore
     lookups: Lookups
     settings: Settings
@@ -66,6 +68,9 @@ class JobDecisions:
         job = verified.job
         if reason := self._token_refusal(verified):
             return Denied(reason)
+        # Before anything is read or asked for this job.
+        if not self.throttle.admits(job):
+            return Denied(Reason.THROTTLED)
         lookup = self.lookups.of(job)
         facts = self._facts_of_running(job, lookup)
         if isinstance(facts, Denied):
