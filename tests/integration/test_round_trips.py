@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.decision_store import DecisionStore
+from jobgate.adapters.job_states import DynamoDBJobStates
 from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.core.bounds import Bounds
@@ -21,8 +22,8 @@ from moto import mock_aws
 from local.aws.emulator import REGION
 from tests.support import builders as b
 from tests.support.exchanges import an_exchange
-from tests.support.fakes import FakeClock, FakeTokenVerifier
-from tests.support.stores import TABLE, CountedCall, boto_call, create_table
+from tests.support.fakes import FakeClock, FakeTokenVerifier, a_watch
+from tests.support.stores import TABLE, CountedCall, boto_call, create_table, job_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,7 @@ def lookups(call: AWSCall, clock: FakeClock) -> LazyLookups:
         b.a_deployment,
         no_gitlab,
         DynamoDBPlaces(call, TABLE),
+        a_watch(clock, jobs=DynamoDBJobStates(call, TABLE, bounds=Bounds(), clock=clock)),
         settings=Settings(),
         bounds=Bounds(),
         clock=clock,
@@ -75,8 +77,10 @@ def store_agents(call: AWSCall, count: int, *, projects: int, subject: Subject) 
         places.save_place("main", project_id, b.a_config_place())
     places.save_place("main", b.APP, b.a_place())
     places.save_chain("main", b.a_chain())
-    stops = {"TableName": TABLE, "Item": items.stops_item("main", ())}
-    call("dynamodb", "PutItem", stops)
+    # Heard of by its hook: GitLab needn't be asked whether it runs.
+    state = job_item("main", b.a_job().job_id, b.a_state(), expires_at=int(b.NOW) + 3600)
+    for item in (items.stops_item("main", ()), state):
+        call("dynamodb", "PutItem", {"TableName": TABLE, "Item": item})
 
 
 def exchange_on(call: AWSCall) -> Exchange:
