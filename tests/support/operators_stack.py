@@ -55,6 +55,8 @@ class OperatorsStack:
     now: float = NOW
     calls: list[tuple[str, str]] = field(default_factory=list)
     break_after: int | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    records: list[Any] = field(default_factory=list)
 
     @classmethod
     def deploy(cls) -> OperatorsStack:
@@ -88,7 +90,9 @@ class OperatorsStack:
             "RefreshQueueUrl": real("sqs", "CreateQueue", queue)["QueueUrl"],
             "RefreshDeadLetterQueueUrl": real("sqs", "CreateQueue", dead)["QueueUrl"],
             "ClusterSecretPrefix": f"jobgate/{NAME}/cluster/",
+            "OperatorLogName": "operator",
         }
+        real("logs", "CreateLogGroup", {"logGroupName": "operator"})
         return cls(outputs, real)
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,12 +100,22 @@ class OperatorsStack:
         self.calls.append((service, operation))
         if self.break_after is not None and len(self.calls) > self.break_after:
             raise AWSError("Killed")
+        if operation == "PutLogEvents":
+            # Not by moto, which takes no time that is far from its own.
+            self.records += [json.loads(event["message"]) for event in request["logEvents"]]
+            return {}
         if service != "cloudformation":
             return self.real(service, operation, request)
         if request["StackName"] != NAME:
             raise AWSError("ValidationError")
         outputs = [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()]
-        return {"Stacks": [{"StackStatus": "CREATE_COMPLETE", "Outputs": outputs}]}
+        parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
+        found = {
+            "StackStatus": "CREATE_COMPLETE",
+            "Outputs": outputs,
+            "Parameters": parameters,
+        }
+        return {"Stacks": [found]}
 
     def sleep(self, seconds: float) -> None:
         """No wait: time passes at once."""

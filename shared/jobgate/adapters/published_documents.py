@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobgate.adapters.proxy_event import Request
     from jobgate.ports import Clock, Deployment
 
-_PUBLIC = {"Cache-Control": "public, max-age=300"}
+_PUBLIC = {"Cache-Control": f"public, max-age={keys.CACHE_SECONDS}"}
 
 
 class PublishedDocuments:

@@ -7,7 +7,7 @@ import typer
 from botocore.exceptions import BotoCoreError
 from typer.core import TyperGroup
 
-from jobgate.cli import agents, gitlab_commands, issuers, queue
+from jobgate.cli import agents, gitlab_commands, issuers, keys, queue, stop_commands
 from jobgate.cli import decide as offline
 from jobgate.cli import lint as linting
 from jobgate.cli.connect import AsJSON, StackName, connect
@@ -38,6 +38,9 @@ app.add_typer(issuers.commands, name="issuer")
 app.add_typer(agents.commands, name="agent")
 app.add_typer(gitlab_commands.commands, name="gitlab")
 app.add_typer(queue.commands, name="queue")
+app.add_typer(keys.commands, name="keys")
+app.command("revoke")(stop_commands.revoke)
+app.command("restore")(stop_commands.restore)
 
 
 @app.callback()

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 from jobgate.adapters import items
 from jobgate.cli import agent_ids
 from jobgate.cli.errors import Refused
-from jobgate.core.errors import InvalidRequest
+from jobgate.core.errors import Conflict, InvalidRequest
+from jobgate.core.liveness import StopKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobgate.cli.table import Table
     from jobgate.core.issuer import Issuer
     from jobgate.core.keys import PublicKey
+    from jobgate.core.liveness import Stop
+
+_CHANGES_MAX = 50
 
 
 class Registry:
@@ -47,6 +51,18 @@ class Registry:
     def publish(self, key: PublicKey) -> bool:
         """Publish a signing key; false where it was published before."""
         return self._table.put_new(items.public_key_item(key))
+
+    def replace_keys(self, replaced: Sequence[tuple[PublicKey | None, PublicKey]]) -> None:
+        """Write keys in the place of what was read of them, all or none; raises Conflict."""
+        stored = {item["sk"]["S"]: item for item in self._table.query("KEYS")}
+        changes = []
+        for before, after in replaced:
+            found = stored.get(after.kid)
+            if before != (None if found is None else items.public_key_of(found)):
+                raise Conflict("The keys have just been changed; look with `jobgate keys list`.")
+            changes.append((found, items.public_key_item(after)))
+        if not self._table.replace(changes):
+            raise Conflict("The keys have just been changed; look with `jobgate keys list`.")
 
     # --- Issuers ---
 
@@ -81,7 +97,35 @@ class Registry:
             raise Refused(
                 f"The alias {issuer.alias!r} stands for {stored.issuer_url} for ever: take another."
             )
-        self._table.put_new(items.stops_item(issuer.alias, ()))
+        stopped = self._stops_of_all(besides=issuer.alias)
+        if not self._table.put_new(items.stops_item(issuer.alias, stopped)) and stopped:
+            self.change_stops(issuer.alias, lambda stops: (*(stops or ()), *stopped))
+
+    def stops(self, alias: str) -> tuple[Stop, ...] | None:
+        """An issuer's stops, those that are over included; None where the item is missing."""
+        return items.stops_of(self._table.get(items.stops_key(alias)))
+
+    def change_stops(
+        self, alias: str, change: Callable[[tuple[Stop, ...] | None], tuple[Stop, ...]]
+    ) -> None:
+        """Replace an issuer's stops by what `change` makes of them, again where others wrote first.
+
+        Raises Conflict where that never ends.
+        """
+        for _ in range(_CHANGES_MAX):
+            before = self._table.get(items.stops_key(alias))
+            after = items.stops_item(alias, change(items.stops_of(before)))
+            if self._table.replace([(before, after)]):
+                return
+        raise Conflict("Too many commands change the stops at once; run this one again.")
+
+    def _stops_of_all(self, *, besides: str) -> tuple[Stop, ...]:
+        """What was stopped for all issuers, and is to hold for one that comes later."""
+        for alias in self.issuers():
+            found = () if alias == besides else self.stops(alias) or ()
+            if of_all := tuple(stop for stop in found if stop.kind is StopKind.ALL):
+                return of_all
+        return ()
 
     def save_issuer(self, issuer: Issuer) -> None:
         """From now on the instance's ID tokens are accepted."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.aws_api import AWSError
+from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
@@ -16,18 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """The outputs of a deployed stack (template.yaml, Outputs)."""
+    """The outputs of a deployed stack (template.yaml, Outputs), and its parameters in seconds."""
 
     name: str
     base_url: str
     table: str
     signing_key_a: str
+    signing_key_b: str
     gitlab_tokens: str
     gitlab_status_token: str
     gitlab_hooks: str
     refresh_queue_url: str
     refresh_dead_letter_queue_url: str
     cluster_secret_prefix: str
+    operator_log: str
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 def read_stack(aws: AWSCall, name: str) -> Stack:
@@ -49,12 +53,26 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             base_url=outputs["BaseUrl"],
             table=outputs["TableName"],
             signing_key_a=outputs["SigningKeyAArn"],
+            signing_key_b=outputs["SigningKeyBArn"],
             gitlab_tokens=outputs["GitLabTokensArn"],
             gitlab_status_token=outputs["GitLabStatusTokenArn"],
             gitlab_hooks=outputs["GitLabHooksArn"],
             refresh_queue_url=outputs["RefreshQueueUrl"],
             refresh_dead_letter_queue_url=outputs["RefreshDeadLetterQueueUrl"],
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],
+            operator_log=outputs["OperatorLogName"],
+            bounds=_bounds(stack),
         )
     except KeyError as exc:
         raise InvalidRequest(f"The stack {name!r} isn't Jobgate's: no output {exc}.") from exc
+
+
+def _bounds(stack: Mapping[str, Any]) -> Bounds:
+    given = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", ())}
+    names = {field.name: f"{_camel_case(field.name)}Seconds" for field in fields(Bounds)}
+    known = {name: float(given[key]) for name, key in names.items() if key in given}
+    return Bounds(**known)
+
+
+def _camel_case(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))

@@ -8,7 +8,7 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.core.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.items import Item
@@ -55,6 +55,28 @@ class Table:
             self._dynamodb("PutItem", request)
         except Conflict:
             return False
+        return True
+
+    def replace(self, changes: Sequence[tuple[Item | None, Item]]) -> bool:
+        """Write items over exactly what was read (None: nothing), all of them or none.
+
+        False where somebody else wrote first. The items have a `body`.
+        """
+        puts = []
+        for before, after in changes:
+            put: dict[str, Any] = {"TableName": self._name, "Item": after}
+            if before is None:
+                put["ConditionExpression"] = "attribute_not_exists(pk)"
+            else:
+                put["ConditionExpression"] = "body = :before"
+                put["ExpressionAttributeValues"] = {":before": before["body"]}
+            puts.append({"Put": put})
+        try:
+            self._call("dynamodb", "TransactWriteItems", {"TransactItems": puts})
+        except AWSError as exc:
+            if exc.code in ("TransactionCanceledException", "TransactionConflictException"):
+                return False
+            raise
         return True
 
     def update(
