@@ -51,6 +51,10 @@ test: setup ## Run all tests but the long ones
 test-long: setup mutate ## Run what takes long: mutation, then the tests marked long (crashes, load, soak)
 	@.venv/bin/pytest -m long
 
+.PHONY: kubectl-matrix
+kubectl-matrix: setup ## Compare commands through the relay with direct ones (VERSIONS=v34,… TOPICS=…)
+	@.venv/bin/python -m tests.kubectl_matrix $(if $(VERSIONS),--versions $(VERSIONS)) $(if $(TOPICS),--topics "$(TOPICS)")
+
 .PHONY: local
 local: setup ## Start the same stack and keep it up until Ctrl-C
 	@.venv/bin/python -m local $(if $(PORT),--port $(PORT))

@@ -36,8 +36,9 @@ from local.process import ChildFailedError
 from local.sam_template import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from local.gateway.functions import Function
     from local.kubernetes.progress import Progress
     from local.process import Child
 
@@ -109,7 +110,7 @@ class Stack:
             )
             stops.callback(aws.stop)
             progress.say("Starting the gateway before the deployed functions.")
-            gateway = _gateway(folder / "gateway", authority, aws, port)
+            gateway = start_gateway(folder / "gateway", authority, aws, port=port)
             stops.callback(gateway.stop)
             return cls(folder, authority, found, cluster, gitlab, aws, gateway, stops.pop_all())
 
@@ -120,7 +121,7 @@ class Stack:
         """
         (folder / "operator").mkdir(parents=True, mode=0o700)
         aws = self.aws.beside(stack_name, parameters)
-        gateway = _gateway(folder / "gateway", self.authority, aws, port=0)
+        gateway = start_gateway(folder / "gateway", self.authority, aws)
         stops = contextlib.ExitStack()
         stops.callback(gateway.stop)
         return replace(self, folder=folder, aws=aws, gateway=gateway, _exit=stops)
@@ -187,7 +188,18 @@ class Stack:
         self.stop()
 
 
-def _gateway(folder: Path, authority: CertificateAuthority, aws: AWS, port: int) -> Gateway:
+def start_gateway(
+    folder: Path,
+    authority: CertificateAuthority,
+    aws: AWS,
+    *,
+    port: int = 0,
+    altered: Callable[[Function], Function] = lambda function: function,
+) -> Gateway:
+    """Start a gateway before the deployed functions, each as `altered` gives it.
+
+    Further ones have workers of their own, and take the same tokens.
+    """
     template = translate(ROOT / "template.yaml", aws.parameters)
     environ = os.environ  # noqa: TID251  the user's cache folder
     runtime = Runtime(
@@ -201,5 +213,5 @@ def _gateway(folder: Path, authority: CertificateAuthority, aws: AWS, port: int)
         build_folder=aws.build_folder,
         translated_template=template,
     )
-    settings = Settings(read_api(template), functions, runtime, port=port)
+    settings = Settings(read_api(template), tuple(map(altered, functions)), runtime, port=port)
     return Gateway.start(folder, settings, authority=authority)
