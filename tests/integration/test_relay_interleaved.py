@@ -221,7 +221,11 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
         log = parts.lines.copy().append
         yield Instance(
-            RelayEndpoint(parts.relay(), log=log), upstream, plan, parts.lines, parts.clock
+            RelayEndpoint(parts.relay(), log=log, close=gateway.close),
+            upstream,
+            plan,
+            parts.lines,
+            parts.clock,
         )
         gateway.close()
 
