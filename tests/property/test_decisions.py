@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,35 @@ def test_the_order_of_the_entries_does_not_matter(question: Question) -> None:
     )
 
     assert decide(question, agent=turned) == decide(question)
+
+
+@given(st.lists(st.sampled_from(["top/a", "TOP/a", "top/b", "top/c"]), max_size=6), st.data())
+def test_the_order_of_a_files_list_decides_only_which_duplicate_counts(
+    paths: list[str], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(paths))))
+    entries = [{"id": path, "default_namespace": f"n{i}"} for i, path in enumerate(paths)]
+    turned = [entries[i] for i in order]
+
+    compiled = {kind: _compiled(kind, turned) for kind in ("projects", "groups")}
+
+    last = {str(entry["id"]).lower(): entry["default_namespace"] for entry in turned}
+    expected = {_ID_OF[path]: namespace for path, namespace in last.items()}
+    assert compiled == {"projects": expected, "groups": expected}
+
+
+_ID_OF = {"top/a": 1, "top/b": 2, "top/c": 3}
+
+
+def _compiled(kind: str, entries: list[dict[str, str]]) -> dict[int, str | None]:
+    """The namespaces of a file's entries, by target."""
+    read = read_configuration(json.dumps({"ci_access": {kind: entries}}).encode(), file="f")
+    assert isinstance(read, AgentConfiguration)
+    known = {path: b.a_target(number, path) for path, number in _ID_OF.items()}
+    targets = Targets(projects=known, groups=known)
+    snapshot = compile_snapshot(read, targets, b.a_snapshot_head(), settings=Settings())
+    stored = snapshot.projects if kind == "projects" else snapshot.groups
+    return {i: entry.default_namespace for i, entry in stored.items()}
 
 
 @given(questions(), st.floats(0, 1e7), st.floats(0, 1e7))
