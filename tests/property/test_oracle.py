@@ -77,7 +77,7 @@ def _free_name(random: Random, tree: o.Tree, space: int | None, number: int) -> 
 def _a_tree(random: Random, *, groups: int, projects: int) -> o.Tree:
     tree = o.Tree(spaces={}, projects={})
     users = {
-        900 + i: o.Space(name=_free_name(random, tree, None, 900 + i) + "-user", is_user=True)
+        900 + i: o.Space(name=f"{random.choice(NAMES)}-user-{i}", is_user=True)
         for i in range(random.randint(0, 2))
     }
     spaces = dict(users)
@@ -173,7 +173,7 @@ def _a_job(random: Random, job_id: int, now: o.Tree, moved: list[int]) -> o.Job:
     )
 
 
-def _given(random: Random, *, groups: int, projects: int, agents: int, jobs: int) -> Given:
+def generated(random: Random, *, groups: int, projects: int, agents: int, jobs: int) -> Given:
     before = _a_tree(random, groups=groups, projects=projects)
     then = _later(random, before, changes=2)
     now = _later(random, then, changes=2)
@@ -231,16 +231,21 @@ def _as_written(entry: o.Written, *, with_id: bool) -> dict[str, Any]:
     return ({"id": entry.path} if with_id else {}) | written
 
 
-def _snapshot(agent: o.Agent, then: o.Tree, settings: Settings) -> AgentSnapshot:
-    """What a refresh in the tree `then` publishes; the file is read as YAML, of which JSON is."""
-    head = _head(agent, then)
-    if not agent.valid:
-        return keep_last_good(None, head, ())
+def a_file(agent: o.Agent) -> str:
+    """Its config.yaml, as JSON, which is YAML."""
     access = {
         "projects": [_as_written(e, with_id=True) for e in agent.projects],
         "groups": [_as_written(e, with_id=True) for e in agent.groups],
     } | ({} if agent.instance is None else {"instance": _as_written(agent.instance, with_id=False)})
-    read = read_configuration(json.dumps({"ci_access": access}).encode(), file=FILE)
+    return json.dumps({"ci_access": access})
+
+
+def _snapshot(agent: o.Agent, then: o.Tree, settings: Settings) -> AgentSnapshot:
+    """What a refresh in the tree `then` publishes."""
+    head = _head(agent, then)
+    if not agent.valid:
+        return keep_last_good(None, head, ())
+    read = read_configuration(a_file(agent).encode(), file=FILE)
     assert isinstance(read, AgentConfiguration), read
     projects = {i: (then.project_path(i), then.root(i)) for i in then.projects}
     groups = {
@@ -343,13 +348,13 @@ def _agree(given: Given) -> None:
 @given(st.randoms(use_true_random=True))
 @settings(max_examples=300)
 def test_a_small_instance_is_decided_as_the_rules_say(random: Random) -> None:
-    _agree(_given(random, groups=5, projects=4, agents=3, jobs=4))
+    _agree(generated(random, groups=5, projects=4, agents=3, jobs=4))
 
 
 @given(st.randoms(use_true_random=True))
 @settings(max_examples=3)
 def test_an_instance_of_hundreds_of_agents_is_decided_as_the_rules_say(random: Random) -> None:
-    _agree(_given(random, groups=60, projects=80, agents=300, jobs=15))
+    _agree(generated(random, groups=60, projects=80, agents=300, jobs=15))
 
 
 # --- Its parts ---
