@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 
-from local.installation import WEB, Installation, context
+from local.installation import ALIAS, AUDIENCE, STRANGER, WEB, Installation, context
 from local.job import JobShell
 from local.kubernetes.progress import TerminalProgress
 from local.stack import Stack
@@ -33,7 +38,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack.start(
         tmp_path_factory.mktemp("stack"),
         progress=TerminalProgress(sys.stderr),
-        parameters={"TokenMaxSeconds": str(TOKEN_MAX), "LeewaySeconds": str(LEEWAY)},
+        parameters={
+            "TokenMaxSeconds": str(TOKEN_MAX),
+            "LeewaySeconds": str(LEEWAY),
+            "IssuersMaxAgeSeconds": "1",
+        },
     ) as running:
         yield running
 
@@ -148,3 +157,59 @@ def test_a_bound_token_is_refused_elsewhere(job: JobShell, installation: Install
     job.run(f"sed -i 's|/agents/{own['id']}|/agents/{other['id']}|' $KUBECONFIG")
 
     assert "wrong_agent" in job.run("kubectl get pods --request-timeout=20s").output
+
+
+def test_an_explanation_is_read_at_a_terminal(job: JobShell, stack: Stack) -> None:
+    explain = (
+        'printf %s "$JOBGATE_ID_TOKEN" | curl -sS --data-urlencode token@- "$JOBGATE_URL/explain"'
+    )
+    allowed = job.run(explain)
+    assert allowed.code == 0
+    assert (
+        f"allowed  {context('production')}\n  by group acme/shop, as gitlab:ci_job:"
+        in allowed.output
+    )
+    assert "staging" not in allowed.output
+
+    stranger = JobShell.start(stack, STRANGER).run(explain)
+
+    assert "No access: not_listed" in stranger.output
+    assert "production" not in stranger.output
+
+
+def test_of_fifty_jobs_with_one_token_that_is_good_once_one_gets_in(
+    stack: Stack, installation: Installation, job: JobShell
+) -> None:
+    add = ["issuer", "add", ALIAS, "--url", stack.gitlab.url, "--audience", AUDIENCE]
+    add += ["--token-file", str(stack.folder / "operator" / "gitlab-token")]
+    add += ["--ca", str(stack.authority.certificate)]
+    installation.jobgate(*add, "--single-use")
+    try:
+        refused, _ = job.until(FETCH_EXEC, lambda result: result.code != 0, seconds=30)
+        assert refused.code != 0
+        assert "are good once" in job.kubeconfig.read_text()
+
+        with ThreadPoolExecutor(50) as pool:
+            statuses = list(pool.map(lambda _: _redeemed(stack, job.job.id_token), range(50)))
+
+        assert sorted(statuses) == [200] + [400] * 49
+    finally:
+        installation.jobgate(*add, "--many-uses")
+    again, _ = job.until(FETCH_EXEC, lambda result: result.code == 0, seconds=30)
+    assert again.code == 0
+
+
+def _redeemed(stack: Stack, id_token: str) -> int:
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": id_token,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+    }
+    request = urllib.request.Request(f"{stack.gateway.url}/token", urlencode(form).encode())
+    trust = ssl.create_default_context(cafile=str(stack.authority.certificate))
+    try:
+        with urllib.request.urlopen(request, context=trust, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code if "redeemed before" in error.read().decode() else 0

@@ -91,13 +91,13 @@ def test_a_remembered_place_is_believed_as_long_as_a_stored_one() -> None:
     assert setting.store.saved_places[KEY] == after
 
 
-def test_a_place_that_is_not_stored_is_asked_for_whoever_the_job_is_of() -> None:
+def test_a_strangers_job_makes_nobody_ask_where_a_configuration_project_is() -> None:
     setting = Setting()
     setting.store.saved_places.clear()
 
     found = setting.of(project_path="stranger/app").config_places([b.CONFIG_PROJECT])
 
-    assert found == {b.CONFIG_PROJECT: b.a_config_place()}
+    assert (found, setting.gitlab.calls) == ({}, [])
 
 
 def test_while_gitlab_is_away_a_configuration_project_stays_where_it_was_known_to_be() -> None:

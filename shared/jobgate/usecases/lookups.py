@@ -151,8 +151,7 @@ class _LazyLookup(JobLookup):
         if stored is not None and self._is_young(stored.fetched_at):
             return stored
         key = ("place", self._job.issuer, project_id)
-        # Of a known root by itself: that of configuration projects is what makes a root known.
-        fetched = self._asked(key, lambda: self._place(project_id)[0], of_known_root=True)
+        fetched = self._asked(key, lambda: self._place(project_id)[0])
         return fetched or stored
 
     def _fetched(self) -> Surroundings:
@@ -168,16 +167,14 @@ class _LazyLookup(JobLookup):
         self._shared.store.save_place(self._job.issuer, project_id, place)
         return place, chain
 
-    def _asked(
-        self, what: Hashable, ask: Callable[[], T | None], *, of_known_root: bool = False
-    ) -> T | None:
+    def _asked(self, what: Hashable, ask: Callable[[], T | None]) -> T | None:
         """What GitLab says, None where it can't or mustn't be asked."""
         shared = self._shared
         failed_at = shared.failures.get(what)
         if failed_at is not None and 0 <= shared.clock() - failed_at < _COOL_DOWN_SECONDS:
             return None
         try:
-            return ask() if of_known_root or self._is_of_known_root() else None
+            return ask() if self._is_of_known_root() else None
         except Unavailable:
             shared.failures.keep(what, shared.clock())
             return None
