@@ -155,6 +155,7 @@ def test_a_token_exchange_answers_as_rfc_8693() -> None:
         {"resource": f"{b.BASE_URL}/agents/501"},
         {"resource": "top/sub1/agents:prod"},
         {"unknown": "ignored"},
+        {"client_id": "ignored", "agent": "ignored"},
     ],
 )
 def test_other_forms_of_the_request_are_understood(fields: dict[str, str]) -> None:
@@ -248,7 +249,7 @@ def test_several_targets_must_all_be_the_same_agent(
         urlencode(REQUEST) + f"&subject_token={TOKEN}",
         urlencode(REQUEST) + "&subject_token=",
         urlencode(REQUEST) + "&a=%ff",
-        urlencode(REQUEST) + "".join(f"&f{i}=1" for i in range(20)),
+        urlencode(REQUEST) + "".join(f"&f{i}=1" for i in range(64)),
         json.dumps(REQUEST),
     ],
     ids=range(10),

@@ -21,7 +21,17 @@ ID_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  the s
 
 _SUBJECT_TOKEN_TYPES = frozenset({ID_TOKEN_TYPE, JWT_TYPE})
 _ISSUED_TOKEN_TYPES = frozenset({ACCESS_TOKEN_TYPE, JWT_TYPE})
-_REPEATABLE = frozenset({"resource", "audience"})
+_TARGETS = ("audience", "resource")
+_SINGLE = (
+    "grant_type",
+    "subject_token",
+    "subject_token_type",
+    "requested_token_type",
+    "actor_token",
+    "actor_token_type",
+    "scope",
+)
+_PARAMETERS = ("agent", "format")
 _HEADER_TOKEN_MAX_BYTES = 8 * 1024  # API Gateway carries 10,240 bytes of headers in all
 _SCHEME = re.compile(r"(?i:bearer)(?: |$)")
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
@@ -48,8 +58,8 @@ class TokenRequest:
 def token_request(request: Request) -> TokenRequest:
     """Read `POST /token`; raises InvalidRequest. Parameters that nobody knows are ignored."""
     fields = request.fields()
-    targets = [target for name in sorted(_REPEATABLE) for target in fields.get(name, ()) if target]
-    form = single({name: values for name, values in fields.items() if name not in _REPEATABLE})
+    targets = [target for name in _TARGETS for target in fields.get(name, ()) if target]
+    form = single(fields, _SINGLE)
     _check_grant_type(form)
     if form.get("subject_token_type") not in _SUBJECT_TOKEN_TYPES:
         raise InvalidRequest("subject_token_type must be that of an ID token or a JWT.")
@@ -96,8 +106,9 @@ def job_request(request: Request) -> JobRequest:
     Other form fields are parameters, as those of the query are. Raises InvalidRequest; 401 where
     there is no token at all (RFC 6750, 3.1).
     """
-    form = request.form() if request.method == "POST" and request.body else {}
-    query = {name: request.parameter(name) or "" for name in request.query}
+    has_form = request.method == "POST" and request.body
+    form = single(request.fields(), ("token", *_PARAMETERS)) if has_form else {}
+    query = {n: request.parameter(n) or "" for n in _PARAMETERS if n in request.query}
     if form.keys() & query.keys():
         raise InvalidRequest("A parameter stands in the query and in the form.")
     token = form.pop("token", None)

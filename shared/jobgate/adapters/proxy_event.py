@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl
 from jobgate.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Event = dict[str, Any]
 
-_FORM_MAX_FIELDS = 20
+_FORM_MAX_FIELDS = 64
 
 
 class TooLong(InvalidRequest):
@@ -57,10 +57,6 @@ class Request:
         weights = _weights(",".join(self.headers.get("accept", [])))
         return max(offered, key=lambda media_type: _weight(media_type, weights))
 
-    def form(self) -> dict[str, str]:
-        """The form fields of the body; none may stand twice (RFC 6749, 3.2)."""
-        return single(self.fields())
-
     def fields(self) -> dict[str, list[str]]:
         """The form fields of the body (RFC 6749, appendix B); one without a value is left out."""
         media_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
@@ -82,11 +78,15 @@ class Request:
         return {name: values for name, values in fields.items() if any(values)}
 
 
-def single(fields: Mapping[str, list[str]]) -> dict[str, str]:
-    """Form fields of which none stands twice; raises InvalidRequest where one does."""
-    if any(len(values) > 1 for values in fields.values()):
+def single(fields: Mapping[str, list[str]], names: Iterable[str]) -> dict[str, str]:
+    """The form fields of these names, of which none may stand twice (RFC 6749, 3.2).
+
+    All others are ignored (3.1). Raises InvalidRequest.
+    """
+    found = {name: fields[name] for name in names if name in fields}
+    if any(len(values) > 1 for values in found.values()):
         raise InvalidRequest("A form field was sent more than once.")
-    return {name: values[0] for name, values in fields.items()}
+    return {name: values[0] for name, values in found.items()}
 
 
 def request_of(event: Event, *, max_body_bytes: int) -> Request:
