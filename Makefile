@@ -55,6 +55,10 @@ test-long: setup mutate ## Run what takes long: mutation, then the tests marked 
 kubectl-matrix: setup ## Compare commands through the relay with direct ones (VERSIONS=v34,… TOPICS=…)
 	@.venv/bin/python -m tests.kubectl_matrix $(if $(VERSIONS),--versions $(VERSIONS)) $(if $(TOPICS),--topics "$(TOPICS)")
 
+.PHONY: sam-local
+sam-local: setup ## Run every event in the SAM CLI's containers (your docker, or Debian's, unpacked aside)
+	@.venv/bin/python -m local.sam_local
+
 .PHONY: local
 local: setup ## Start the same stack and keep it up until Ctrl-C
 	@.venv/bin/python -m local $(if $(PORT),--port $(PORT))

@@ -94,7 +94,7 @@ class InterfaceEmulator:
                 ) from error
             finally:
                 connection.close()
-        return _answer(payload)
+        return answer_of(payload)
 
     def stop(self) -> None:
         """End the emulator, which ends the function's process."""
@@ -115,7 +115,8 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _answer(payload: bytes) -> Any:
+def answer_of(payload: bytes) -> Any:
+    """A function's answer from the emulator's; a streamed one in the form of a buffered one."""
     prelude, streamed, body = payload.partition(_PRELUDE_END)
     if streamed:
         return json.loads(prelude) | {"body": body.decode(errors="replace")}

@@ -36,6 +36,12 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_multi_constructor("!", intrinsics_multi_constructor)
 
 
+def read_template(path: Path) -> dict[str, Any]:
+    """The SAM template at `path` as written, CloudFormation's short forms as their long ones."""
+    template: dict[str, Any] = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506  a subclass of the safe loader
+    return template
+
+
 def translate(
     path: Path, parameters: Mapping[str, str], *, region: str = "eu-central-1"
 ) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def translate(
     counted as their defaults, so a `Ref` that SAM left in place can be resolved from the result
     alone. Raises samtranslator's InvalidDocumentException for a template that SAM refuses.
     """
-    template: dict[str, Any] = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506  a subclass of the safe loader
+    template = read_template(path)
     _set_parameters(template, parameters)
     # One anchor may stand for several resources, and the translator changes what it is given.
     template = copy.deepcopy(template)
