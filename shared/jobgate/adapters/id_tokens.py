@@ -203,7 +203,8 @@ def _unverified_parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _unverified_json(part: str) -> dict[str, Any]:
     try:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
-        value = json.loads(raw, object_pairs_hook=_without_duplicates)
+        # Decoded here: from bytes, Python would take UTF-16 and UTF-32 as well (RFC 7515, 2).
+        value = json.loads(raw.decode(), object_pairs_hook=_without_duplicates)
     except (binascii.Error, ValueError, RecursionError) as exc:
         raise InvalidToken("a part of the ID token can't be decoded") from exc
     if not isinstance(value, dict):

@@ -66,7 +66,7 @@ class JobDecisions:
     def of(self, verified: VerifiedJob) -> JudgedJob | Denied:
         """Decide on every agent, or refuse the job as a whole. Raises Unavailable."""
         job = verified.job
-        if reason := self._token_refusal(verified):
+        if reason := fork_refusal(verified, self.settings):
             return Denied(reason)
         # Before anything is read or asked for this job.
         if not self.throttle.admits(job):
@@ -128,12 +128,6 @@ class JobDecisions:
         if isinstance(decision, Allowed) and (reason := self._stop_refusal(job, facts, agent_id)):
             return Denied(reason, decision.grant.rule)
         return decision
-
-    def _token_refusal(self, verified: VerifiedJob) -> Reason | None:
-        if verified.expires_at <= self.clock():
-            # Good by the leeway alone; what is made of it now would already have ended.
-            return Reason.TOKEN_EXPIRED
-        return fork_refusal(verified, self.settings)
 
     def _facts_of_running(self, job: JobIdentity, lookup: JobLookup) -> ExchangeFacts | Denied:
         """What is known of a job that still runs and that no operator has stopped."""

@@ -88,6 +88,9 @@ class PresentedTokens:
         try:
             verified = self.verifier.verify(subject_token)
             details |= record.of_job(verified.job)
+            if verified.expires_at <= self.clock():
+                # By the leeway alone: what is made of it now would already have ended.
+                return refused(Reason.TOKEN_EXPIRED, InvalidToken("the ID token has expired"))
             return decision(Presented(verified, decision_id, write))
         except InvalidToken as exc:
             return refused(Reason.TOKEN_EXPIRED if exc.expired else Reason.TOKEN_INVALID, exc)
