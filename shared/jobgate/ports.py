@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from jobgate.core.access_token import AccessToken
     from jobgate.core.agent import (
@@ -321,7 +321,24 @@ class RefreshStore(Protocol):
         ...
 
     def add_to_index(self, named: IndexChange) -> None:
-        """Stamp each agent with its snapshot's version in the subject's item, unless newer."""
+        """Stamp each agent with its snapshot's version in the subject's item, unless newer.
+
+        The subjects are put into the agent's list before.
+        """
+        ...
+
+    def indexed(
+        self, issuer: str, subjects: Collection[Subject]
+    ) -> Mapping[Subject, Mapping[int, int]]:
+        """The agents that the index leads to from each of these, with their stamps."""
+        ...
+
+    def listed(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, frozenset[Subject]]:
+        """By agent: every subject that may lead to it, those that it was taken out of included."""
+        ...
+
+    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+        """Take subjects out of an agent's list, unless a newer snapshot has added any."""
         ...
 
     def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:

@@ -265,6 +265,47 @@ def test_a_removal_of_what_is_not_there_changes_nothing(stores: Stores) -> None:
     assert [stores.indexed(subject) for subject in (PROJECT, INSTANCE)] == [frozenset()] * 2
 
 
+# --- An agent's list: whom the index may lead from to it ---
+
+
+def test_an_agents_list_holds_whom_it_was_added_to_even_once_it_was_taken_out(
+    stores: Stores,
+) -> None:
+    stores.refresh.add_to_index({PROJECT: [version(1)], GROUP: [version(1)]})
+    stores.refresh.remove_from_index({GROUP: [version(2)]})
+
+    listed = stores.refresh.listed("main", [b.PROD, b.STAGING])
+
+    assert listed == {b.PROD: {PROJECT, GROUP}, b.STAGING: frozenset()}
+
+
+def test_subjects_are_taken_out_of_a_list_and_the_last_one_too(stores: Stores) -> None:
+    stores.refresh.add_to_index({PROJECT: [version(1)], GROUP: [version(1)]})
+
+    stores.refresh.unlist(version(1), [GROUP])
+    assert stores.refresh.listed("main", [b.PROD]) == {b.PROD: {PROJECT}}
+    stores.refresh.unlist(version(1), [PROJECT])
+
+    assert stores.refresh.listed("main", [b.PROD]) == {b.PROD: frozenset()}
+
+
+def test_a_list_that_a_newer_version_has_added_to_is_left_alone(stores: Stores) -> None:
+    stores.refresh.add_to_index({PROJECT: [version(3)]})
+    stores.refresh.add_to_index({GROUP: [version(2)]})
+
+    stores.refresh.unlist(version(2), [PROJECT, GROUP])
+
+    assert stores.refresh.listed("main", [b.PROD]) == {b.PROD: {PROJECT, GROUP}}
+
+
+def test_the_index_is_read_with_its_stamps(stores: Stores) -> None:
+    stores.refresh.add_to_index({PROJECT: [version(3)]})
+
+    found = stores.refresh.indexed("main", [PROJECT, GROUP])
+
+    assert {s: dict(agents) for s, agents in found.items()} == {PROJECT: {b.PROD: 3}, GROUP: {}}
+
+
 # --- Configuration projects ---
 
 

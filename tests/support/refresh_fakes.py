@@ -19,7 +19,7 @@ from jobgate.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
     from jobgate.ports import ConfigProjectItem, IndexChange, Subject
@@ -126,6 +126,7 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
         self.clusters: dict[tuple[str, int], ClusterConnection] = {}
         self.snapshots: dict[tuple[str, int], AgentSnapshot] = {}
         self.index: dict[tuple[str, Subject], dict[int, int]] = defaultdict(dict)
+        self.lists: dict[tuple[str, int], tuple[int, frozenset[Subject]]] = {}
         self.writes: list[str] = []
 
     def all(self) -> Iterator[tuple[str, int]]:
@@ -151,6 +152,9 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
     def add_to_index(self, named: IndexChange) -> None:
         for subject, snapshots in named.items():
             for snapshot in snapshots:
+                key = (snapshot.issuer, snapshot.agent_id)
+                version, known = self.lists.get(key, (0, frozenset()))
+                self.lists[key] = max(version, snapshot.version), known | {subject}
                 stamps = self.index[snapshot.issuer, subject]
                 if stamps.get(snapshot.agent_id, -1) < snapshot.version:
                     stamps[snapshot.agent_id] = snapshot.version
@@ -173,6 +177,21 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
                 if stamps.get(snapshot.agent_id, snapshot.version + 1) <= snapshot.version:
                     del stamps[snapshot.agent_id]
                     self.writes.append(f"remove {subject.kind} {subject.id}")
+
+    def indexed(
+        self, issuer: str, subjects: Collection[Subject]
+    ) -> Mapping[Subject, Mapping[int, int]]:
+        return {subject: dict(self.index[issuer, subject]) for subject in subjects}
+
+    def listed(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, frozenset[Subject]]:
+        return {i: self.lists.get((issuer, i), (0, frozenset()))[1] for i in agent_ids}
+
+    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+        key = (snapshot.issuer, snapshot.agent_id)
+        version, known = self.lists[key]
+        if version <= snapshot.version:
+            self.lists[key] = version, known - frozenset(subjects)
+            self.writes.append(f"unlist {snapshot.agent_id}")
 
     def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:
         key = (snapshot.issuer, snapshot.agent_id)

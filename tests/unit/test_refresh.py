@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,7 @@ from tests.support.refresh_setting import (
     BROKEN,
     CONFIG,
     FILE,
+    OTHER,
     Setting,
     a_project,
     pushed,
@@ -60,7 +63,12 @@ def test_ids_are_added_before_the_snapshot_and_removed_after_it() -> None:
     writes = setting.store.writes
     assert writes[0] == "reading 2"
     assert set(writes[1:3]) == {"add project 101", "add group 1"}
-    assert writes[3:] == ["publish 501 v2", "remove project 100", "note good"]
+    assert writes[3:] == [
+        "publish 501 v2",
+        "remove project 100",
+        "unlist 501",
+        "note good",
+    ]
 
 
 def test_a_conflict_publishes_and_removes_nothing_and_comes_again() -> None:
@@ -400,7 +408,8 @@ def test_the_index_is_a_superset_however_a_slow_and_a_fast_refresh_interleave(
         original(gone)
 
     setting.store.remove_from_index = late  # type: ignore[method-assign]  # the overtaking itself
-    setting.push(slow)
+    with contextlib.suppress(Conflict):  # where it still has something to repair
+        setting.push(slow)
 
     named = {Subject("project", i) for i in setting.snapshot.projects}
     named |= {Subject("group", i) for i in setting.snapshot.groups}
@@ -552,3 +561,149 @@ def test_a_folder_of_no_registered_agent_is_noted_and_is_no_error() -> None:
     assert noted.last_note == "folders of no registered agent: staging"
     assert (noted.last_error, cleared.last_note) == (None, None)
     assert len(setting.store.snapshots) == 1
+
+
+# --- Paths that lead elsewhere than they did ---
+
+
+def taken_over() -> Setting:
+    """The entry's project was renamed away, and somebody made another one at its path."""
+    setting = pushed()
+    setting.gitlab.projects[b.APP] = a_project(b.APP, "top/sub1/renamed")
+    setting.gitlab.projects[777] = a_project(777, "top/sub1/app")
+    return setting
+
+
+def refused_of(setting: Setting) -> dict[int, Reason | None]:
+    return {i: entry.refused for i, entry in setting.snapshot.projects.items()}
+
+
+def test_a_path_that_names_another_project_now_is_suspended_and_says_so() -> None:
+    setting = taken_over()
+
+    for _ in range(2):
+        setting.run()
+
+        assert refused_of(setting) == {777: Reason.NOT_LISTED}
+        (problem,) = setting.snapshot.problems
+        assert problem.code == "path_reused"
+        assert problem.text == "top/sub1/app (was project 100, is project 777)"
+
+
+def test_a_path_that_led_nowhere_in_between_is_suspended_too() -> None:
+    setting = pushed()
+    setting.gitlab.projects[b.APP] = a_project(b.APP, "top/sub1/renamed")
+    setting.run()
+    assert refused_of(setting) == {}
+    setting.gitlab.projects[777] = a_project(777, "top/sub1/app")
+
+    setting.run()
+
+    assert refused_of(setting) == {777: Reason.NOT_LISTED}
+
+
+def test_other_changes_of_the_file_do_not_let_the_newcomer_in() -> None:
+    setting = taken_over()
+
+    setting.push(b"ci_access: {projects: [{id: top/sub1/app}, {id: top/sub1/other}]}")
+    setting.push(BROKEN)
+    setting.push(APP_ENTRY.replace(b"app", b"APP"))
+
+    assert refused_of(setting) == {777: Reason.NOT_LISTED}
+
+
+def test_an_entry_that_was_taken_out_and_written_anew_counts() -> None:
+    setting = taken_over()
+    setting.run()
+
+    setting.push(b"ci_access: {}")
+    setting.push(APP_ENTRY)
+
+    assert refused_of(setting) == {777: None}
+    assert setting.snapshot.problems == ()
+
+
+def test_a_path_that_names_its_project_again_counts_again() -> None:
+    setting = taken_over()
+    setting.run()
+    del setting.gitlab.projects[777]
+    setting.gitlab.projects[b.APP] = a_project(b.APP, "top/sub1/app")
+
+    setting.run()
+
+    assert refused_of(setting) == {b.APP: None}
+
+
+def test_a_groups_path_is_suspended_like_a_projects() -> None:
+    setting = pushed(b"ci_access: {groups: [{id: top/sub1}]}")
+    setting.gitlab.groups[b.SUB1] = GitLabGroup(group_id=b.SUB1, path="top/was", parent_id=b.TOP)
+    setting.gitlab.groups[888] = GitLabGroup(group_id=888, path="top/sub1", parent_id=b.TOP)
+
+    setting.run()
+
+    assert {i: e.refused for i, e in setting.snapshot.groups.items()} == {888: Reason.NOT_LISTED}
+
+
+# --- The index, compared and mended ---
+
+
+def index_of(setting: Setting) -> dict[Subject, int]:
+    """The version that the agent is stamped with, by subject."""
+    return {s: found[b.PROD] for (_, s), found in setting.store.index.items() if b.PROD in found}
+
+
+def test_a_subject_that_the_index_has_lost_is_added_at_an_unchanged_head() -> None:
+    setting = pushed()
+    del setting.store.index["main", APP][b.PROD]
+
+    setting.run()
+
+    assert setting.indexed == {APP, CONFIG}
+    assert setting.store.writes == ["add project 100"]
+    assert '"index_repaired":["added project 100"]' in setting.records[-1]
+
+
+def test_what_a_killed_refresh_left_in_the_index_is_removed_at_an_unchanged_head() -> None:
+    setting = pushed()
+    late = replace(setting.snapshot, projects={101: b.an_entry()}, version=2)
+    # Killed after its additions: it never published.
+    setting.store.add_to_index({OTHER: [late]})
+
+    setting.run()
+
+    assert setting.indexed == {APP, CONFIG}
+    assert setting.store.lists["main", b.PROD][1] == {APP, CONFIG}
+    setting.run()
+    assert setting.store.writes == []
+
+
+def test_an_addition_is_removed_only_once_its_refresh_can_no_longer_publish() -> None:
+    setting = pushed()
+    late = replace(setting.snapshot, projects={101: b.an_entry()}, version=2)
+    setting.store.add_to_index({OTHER: [late]})
+
+    setting.run()
+
+    assert setting.store.writes[:2] == ["reading 2", "remove project 101"]
+    with pytest.raises(Conflict):
+        setting.store.publish(late, replaces=1, reading=1)
+
+
+def test_an_index_that_is_as_it_should_be_is_not_written() -> None:
+    setting = pushed()
+    setting.push(b"ci_access: {projects: [{id: top/sub1/other}]}")
+
+    setting.run()
+
+    assert setting.store.writes == []
+
+
+def test_a_list_that_a_newer_refresh_adds_to_is_not_trimmed() -> None:
+    setting = pushed()
+    newer = replace(setting.snapshot, version=9)
+    setting.store.add_to_index({OTHER: [newer]})
+    setting.store.index["main", OTHER].clear()
+
+    setting.run()
+
+    assert setting.store.lists["main", b.PROD] == (9, frozenset({APP, CONFIG, OTHER}))

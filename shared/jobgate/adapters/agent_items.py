@@ -28,10 +28,10 @@ from jobgate.core.agent import (
 )
 from jobgate.core.errors import Unavailable
 from jobgate.core.reasons import Reason
-from jobgate.ports import ConfigProjectItem
+from jobgate.ports import ConfigProjectItem, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from jobgate.core.agent import AccessAs, ClusterCredential
 
@@ -66,6 +66,7 @@ def snapshot_item(snapshot: AgentSnapshot) -> Item:
                 "problems": [
                     [p.code, p.file, p.line, p.column, p.text, p.fix] for p in snapshot.problems
                 ],
+                "former": dict(snapshot.former),
             }
         )
     )
@@ -95,9 +96,29 @@ def snapshot_of(item: Item | None) -> AgentSnapshot | None:
                 Problem(code=code, file=file, line=line, column=column, text=text, fix=fix)
                 for code, file, line, column, text, fix in body["problems"]
             ),
+            former=body.get("former", {}),
         )
 
     return read_body(item, read)
+
+
+def subjects_value(subjects: Collection[Subject]) -> dict[str, list[str]]:
+    """Subjects as a set in DynamoDB's form; it may not be empty."""
+    return {"SS": sorted(f"{subject.kind}#{subject.id}" for subject in subjects)}
+
+
+def listed_of(item: Item | None) -> frozenset[Subject]:
+    """The subjects in an agent's list."""
+    if item is None:
+        return frozenset()
+    check_version(item)
+    try:
+        # A set that has lost its last element isn't there any more.
+        texts = item["subjects"]["SS"] if "subjects" in item else ()
+        parts = (text.split("#") for text in texts)
+        return frozenset(Subject(kind, int(number)) for kind, number in parts)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("an agent's list of subjects that can't be read") from exc
 
 
 def cluster_item(cluster: ClusterConnection) -> Item:

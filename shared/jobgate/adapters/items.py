@@ -47,6 +47,11 @@ def snapshot_key(issuer: str, agent_id: int) -> Item:
     return key(f"AGENT#{issuer}#{agent_id}", "SNAPSHOT")
 
 
+def list_key(issuer: str, agent_id: int) -> Item:
+    """Of the subjects that may lead to an agent."""
+    return key(f"AGENT#{issuer}#{agent_id}", "INDEXED")
+
+
 def cluster_key(issuer: str, agent_id: int) -> Item:
     """Of an agent's cluster connection."""
     return key(f"CLUSTER#{issuer}#{agent_id}", "CONNECTION")
@@ -115,10 +120,18 @@ def stamp(agent_id: int) -> str:
 
 def agents_of(item: Item | None) -> frozenset[int]:
     """The agents in a subject's item."""
-    names = (name for name in item or () if name.startswith(_STAMP))
+    return frozenset(stamps_of(item))
+
+
+def stamps_of(item: Item | None) -> Mapping[int, int]:
+    """The agents in a subject's item, each with the version that last added it."""
     try:
-        return frozenset(int(name.removeprefix(_STAMP)) for name in names)
-    except ValueError as exc:
+        return {
+            int(name.removeprefix(_STAMP)): int(value["N"])
+            for name, value in (item or {}).items()
+            if name.startswith(_STAMP)
+        }
+    except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a subject's item that can't be read") from exc
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import ConfigProjectItem, ConfigProjects, RefreshStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
@@ -70,6 +71,8 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         return after + 1
 
     def add_to_index(self, named: IndexChange) -> None:
+        for snapshot, subjects in by_agent(named):
+            self._list(snapshot, subjects)
         self._stamp(named, "SET", " = {v}", "(attribute_not_exists({a}) OR {a} < {v})")
 
     def remove_from_index(self, gone: IndexChange) -> None:
@@ -187,6 +190,53 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
             for _ in writers.map(stamp, change.items()):
                 pass
 
+    def indexed(
+        self, issuer: str, subjects: Collection[Subject]
+    ) -> Mapping[Subject, Mapping[int, int]]:
+        keys = {s: items.subject_key(issuer, s.kind, s.id) for s in subjects}
+        found = batch_get(self._call, self._table, list(keys.values()))
+        return {subject: items.stamps_of(found(key)) for subject, key in keys.items()}
+
+    def listed(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, frozenset[Subject]]:
+        keys = {i: items.list_key(issuer, i) for i in agent_ids}
+        found = batch_get(self._call, self._table, list(keys.values()))
+        return {i: agent_items.listed_of(found(key)) for i, key in keys.items()}
+
+    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+        self._holds(
+            "UpdateItem",
+            {
+                "Key": items.list_key(snapshot.issuer, snapshot.agent_id),
+                "UpdateExpression": "DELETE subjects :subjects",
+                "ConditionExpression": "#v <= :v",
+                "ExpressionAttributeNames": {"#v": "version"},
+                "ExpressionAttributeValues": {
+                    ":subjects": agent_items.subjects_value(subjects),
+                    ":v": {"N": str(snapshot.version)},
+                },
+            },
+        )
+
+    def _list(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+        """Add subjects to an agent's list, with the newest version that did so."""
+        request: dict[str, Any] = {
+            "Key": items.list_key(snapshot.issuer, snapshot.agent_id),
+            "UpdateExpression": "SET v = :form, #v = :v ADD subjects :subjects",
+            "ConditionExpression": "attribute_not_exists(#v) OR #v <= :v",
+            "ExpressionAttributeNames": {"#v": "version"},
+            "ExpressionAttributeValues": {
+                ":subjects": agent_items.subjects_value(subjects),
+                ":v": {"N": str(snapshot.version)},
+                ":form": items.number(items.VERSION),
+            },
+        }
+        if not self._holds("UpdateItem", request):
+            # A newer one has added some before: its version stays.
+            del request["ConditionExpression"], request["ExpressionAttributeNames"]
+            del request["ExpressionAttributeValues"][":v"]
+            request["UpdateExpression"] = "SET v = :form ADD subjects :subjects"
+            self._holds("UpdateItem", request)
+
     def _item(self, key: items.Item) -> items.Item | None:
         item: items.Item | None = self._do("GetItem", {"Key": key, "ConsistentRead": True}).get(
             "Item"
@@ -208,6 +258,14 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
             return self._call("dynamodb", operation, {"TableName": self._table, **request})
         except AWSError as exc:
             raise Unavailable(f"the table can't be read: {exc.code}") from exc
+
+
+def by_agent(change: IndexChange) -> Iterator[tuple[AgentSnapshot, set[Subject]]]:
+    """Each agent of a change with its subjects."""
+    agents = {s.agent_id: s for snapshots in change.values() for s in snapshots}
+    for agent_id, agent in agents.items():
+        ids = ((subject, {s.agent_id for s in some}) for subject, some in change.items())
+        yield agent, {subject for subject, found in ids if agent_id in found}
 
 
 def _is_newest(reading: int) -> str:

@@ -8,13 +8,13 @@ from jobgate.core.agent import ClusterConnection, Credential
 from jobgate.ports import ConfigProjectItem, GitLab, RefreshStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from jobgate.cli.checkouts import CheckedOut
     from jobgate.cli.instance_file import GivenAgent, GivenInstance
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.agent_folder import FileKind
-    from jobgate.ports import GitLabGroup, GitLabProject, IndexChange
+    from jobgate.ports import GitLabGroup, GitLabProject, IndexChange, Subject
 
 _COMMIT = "0" * 40
 
@@ -116,6 +116,21 @@ class GivenStore(RefreshStore):
 
     def remove_from_index(self, gone: IndexChange) -> None:
         """No index: every agent is decided on."""
+
+    def indexed(
+        self,
+        issuer: str,  # noqa: ARG002  one issuer
+        subjects: Collection[Subject],
+    ) -> Mapping[Subject, Mapping[int, int]]:
+        """No index: every subject leads to every agent."""
+        return {subject: dict.fromkeys(self._agents, 1) for subject in subjects}
+
+    def listed(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, frozenset[Subject]]:  # noqa: ARG002  one issuer
+        """No index, and so no list of it."""
+        return dict.fromkeys(agent_ids, frozenset())
+
+    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+        """No index, and so no list of it."""
 
     def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:
         """No doubt: files are there or not."""

@@ -49,6 +49,7 @@ class ProblemCode(StrEnum):
     BEYOND_LIMIT = "beyond_limit"
     RESERVED_IDENTITY = "reserved_identity"
     OUT_OF_SCOPE = "out_of_scope"
+    PATH_REUSED = "path_reused"
     INSTANCE_NOT_ENABLED = "instance_not_enabled"
     # A file beside the configuration that nobody reads.
     OTHER_NAME = "other_name"

@@ -60,10 +60,15 @@ def compile_snapshot(
     head: SnapshotHead,
     *,
     settings: Settings,
+    previous: AgentSnapshot | None = None,
 ) -> AgentSnapshot:
-    """A snapshot of a valid configuration. A later entry for the same target wins."""
+    """A snapshot of a valid configuration. A later entry for the same target wins.
+
+    A path that led elsewhere in `previous` is suspended: its entry denies until it was taken out of
+    the file and written anew.
+    """
     problems = Problems(head.file)
-    compiling = _Compiling(head, settings, problems)
+    compiling = _Compiling(head, settings, problems, _known_ids(previous))
     return AgentSnapshot(
         issuer=head.issuer,
         agent_id=head.agent_id,
@@ -73,10 +78,11 @@ def compile_snapshot(
         valid=True,
         config_project=head.config_project,
         valid_since=head.at,
-        projects=compiling.entries(configuration.projects, targets.projects),
-        groups=compiling.entries(configuration.groups, targets.groups),
+        projects=compiling.entries("project", configuration.projects, targets.projects),
+        groups=compiling.entries("group", configuration.groups, targets.groups),
         instance=compiling.instance(configuration.instance),
         problems=problems.in_order(),
+        former=compiling.former,
     )
 
 
@@ -110,18 +116,45 @@ def keep_last_good(
     )
 
 
+def _known_ids(previous: AgentSnapshot | None) -> dict[str, int]:
+    """Where written paths led when they were written, as far as that is known."""
+    if previous is None:
+        return {}
+    entries = {_path_key("project", e.path): i for i, e in previous.projects.items()}
+    entries |= {_path_key("group", e.path): i for i, e in previous.groups.items()}
+    # What was suspended before stays so, whatever the path leads to.
+    return entries | dict(previous.former)
+
+
+def _path_key(kind: str, path: str) -> str:
+    return f"{kind}:{path.lower()}"
+
+
 class _Compiling:
-    def __init__(self, head: SnapshotHead, settings: Settings, problems: Problems) -> None:
+    def __init__(
+        self,
+        head: SnapshotHead,
+        settings: Settings,
+        problems: Problems,
+        known_ids: Mapping[str, int],
+    ) -> None:
         self._head = head
         self._settings = settings
         self._problems = problems
+        self._known_ids = known_ids
+        self.former: dict[str, int] = {}
 
     def entries(
-        self, written: Sequence[WrittenEntry], targets: Mapping[str, Target | None]
+        self, kind: str, written: Sequence[WrittenEntry], targets: Mapping[str, Target | None]
     ) -> dict[int, Entry]:
         entries: dict[int, Entry] = {}
         for number, entry in enumerate(written):
             target = targets[entry.path.lower()]
+            path = _path_key(kind, entry.path)
+            known = self._known_ids.get(path)
+            is_reused = known is not None and (target is None or target.id != known)
+            if known is not None and is_reused:
+                self.former[path] = known
             if target is None:
                 self.problem(
                     entry, ProblemCode.NOT_FOUND, entry.path, "Correct the path, or remove it."
@@ -134,7 +167,16 @@ class _Compiling:
                 if number >= self._settings.entry_limit:
                     # GitLab cuts the list before it looks for duplicates: the first one stays.
                     continue
-            entries[target.id] = self._entry(entry, target, number)
+            compiled = self._entry(entry, target, number)
+            if is_reused:
+                compiled = dataclasses.replace(compiled, refused=Reason.NOT_LISTED)
+                self.problem(
+                    entry,
+                    ProblemCode.PATH_REUSED,
+                    f"{entry.path} (was {kind} {known}, is {kind} {target.id})",
+                    "If it is meant, take the entry out, push, and add it again.",
+                )
+            entries[target.id] = compiled
         return entries
 
     def instance(self, written: WrittenEntry | None) -> Entry | None:

@@ -36,8 +36,8 @@ class Publisher:
         stored: Mapping[int, AgentSnapshot | None],
         *,
         reading: int,
-    ) -> bool:
-        """Publish what says something new; false where nothing does. Raises Conflict."""
+    ) -> Sequence[AgentSnapshot]:
+        """Publish what says something new, and answer with it. Raises Conflict."""
         changed: list[tuple[AgentSnapshot, AgentSnapshot | None]] = []
         for snapshot in snapshots:
             previous = stored[snapshot.agent_id]
@@ -46,18 +46,18 @@ class Publisher:
             elif previous.doubt_since is not None:
                 self.store.note_doubt(previous, since=None)
         if not changed:
-            return False
+            return ()
         named = {s.agent_id: subjects_of(s) for s, _ in changed}
         before = {s.agent_id: frozenset() if p is None else subjects_of(p) for s, p in changed}
         new = [(s, named[s.agent_id] - before[s.agent_id]) for s, _ in changed]
         gone = [(s, before[s.agent_id] - named[s.agent_id]) for s, _ in changed]
-        self.store.add_to_index(_by_subject(new))
+        self.store.add_to_index(by_subject(new))
         for snapshot, previous in changed:
             replaces = None if previous is None else previous.version
             self.store.publish(snapshot, replaces=replaces, reading=reading)
             self._record(snapshot)
-        self.store.remove_from_index(_by_subject(gone))
-        return True
+        self.store.remove_from_index(by_subject(gone))
+        return [snapshot for snapshot, _ in changed]
 
     def _record(self, snapshot: AgentSnapshot) -> None:
         self.recorder(
@@ -97,9 +97,10 @@ def _says_the_same(snapshot: AgentSnapshot, previous: AgentSnapshot) -> bool:
     )
 
 
-def _by_subject(
+def by_subject(
     changes: Iterable[tuple[AgentSnapshot, frozenset[Subject]]],
 ) -> Mapping[Subject, Sequence[AgentSnapshot]]:
+    """Turn each agent's subjects into each subject's agents."""
     grouped: dict[Subject, list[AgentSnapshot]] = defaultdict(list)
     for snapshot, subjects in changes:
         for subject in subjects:

@@ -23,6 +23,7 @@ from jobgate.core.errors import Conflict, NotForUs, Throttled, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.snapshot import SnapshotHead, compile_snapshot, keep_last_good
 from jobgate.usecases.config_reading import read_agent, read_branch, read_commit, read_head
+from jobgate.usecases.index_repair import IndexRepair
 from jobgate.usecases.namespaces import NamespaceTree
 from jobgate.usecases.publish import Publisher
 from jobgate.usecases.target_finder import TargetFinder
@@ -97,7 +98,7 @@ class _Run:
     ) -> None:
         self._refresh = refresh
         self._item = item
-        self._stored = stored
+        self._stored = dict(stored)
         self._reading = item.reading
         self._problems: list[Problem] = []
         self._failures: dict[int, Unavailable] = {}
@@ -117,13 +118,17 @@ class _Run:
             instance_wide=refresh.settings.instance_wide,
         )
         publisher = Publisher(store=refresh.store, recorder=refresh.recorder, clock=refresh.clock)
-        published = False
+        published: dict[int, AgentSnapshot] = {}
         for agents in _some_at_once(sorted(self._stored)):
             compiled = self._compiled_of(agents, head, gitlab, finder)
-            published |= publisher.publish(compiled, self._stored, reading=self._reading)
+            new = publisher.publish(compiled, self._stored, reading=self._reading)
+            published |= {snapshot.agent_id: snapshot for snapshot in new}
         if self._failures:
             self.doubt(self._failures, next(iter(self._failures.values())))
             return self._failures
+        repair = IndexRepair(store=refresh.store, recorder=refresh.recorder, clock=refresh.clock)
+        current = (snapshot for snapshot in (self._stored | published).values() if snapshot)
+        repair.run(current, close_door=self._begin_reading)
         self._finish(branch, head)
         if refresh.statuses is not None and (published or head.commit != item.last_commit):
             status = commit_status(self._problems)
@@ -138,10 +143,13 @@ class _Run:
         item, commit = self._item, read_commit(gitlab, branch)
         if commit == item.last_commit and item.reading == item.finished:
             return commit
-        self._reading = self._refresh.store.begin_reading(
-            item.issuer, item.project_id, after=item.reading
-        )
+        self._begin_reading()
         return read_commit(gitlab, branch)
+
+    def _begin_reading(self) -> None:
+        """Close the door on every other refresh of this project; raises Conflict where one has."""
+        item, store = self._item, self._refresh.store
+        self._reading = store.begin_reading(item.issuer, item.project_id, after=self._reading)
 
     def _finish(self, branch: ConfigBranch, head: ConfigHead) -> None:
         item, store = self._item, self._refresh.store
@@ -212,7 +220,7 @@ class _Run:
         targets = finder.targets(reading.configuration)
         settings = self._refresh.settings
         snapshot = compile_snapshot(
-            reading.configuration, targets, snapshot_head, settings=settings
+            reading.configuration, targets, snapshot_head, settings=settings, previous=previous
         )
         problems = reading.unread + snapshot.problems
         return dataclasses.replace(snapshot, problems=problems[:PROBLEMS_MAX])
