@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +17,7 @@ from local.job import JobShell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
     from local.installation import Installation
     from local.stack import Stack
@@ -95,3 +101,113 @@ def test_options_of_a_delete_are_carried(shell: JobShell) -> None:
     left = shell.run("kubectl get replicasets -l app=orphaned -o name").output
     assert left.startswith("replicaset.apps/orphaned-")
     shell.run("kubectl delete replicasets,pods -l app=orphaned --grace-period=0 --force")
+
+
+# --- Bodies, byte for byte ---
+
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Message
+    body: bytes
+
+
+def _send(
+    stack: Stack, shell: JobShell, method: str, path: str, body: bytes | None = None, **headers: str
+) -> Reply:
+    """One request with the job's own token, below its namespace; nothing is decoded."""
+    config = json.loads(shell.run("kubectl config view --raw -o json").output)
+    context = config["contexts"][0]["context"]
+    server = config["clusters"][0]["cluster"]["server"]
+    url = f"{server}/api/v1/namespaces/{context['namespace']}{path}"
+    request = urllib.request.Request(url, data=body, method=method)
+    request.add_header("Authorization", f"Bearer {config['users'][0]['user']['token']}")
+    for name, value in headers.items():
+        request.add_header(name.replace("_", "-"), value)
+    trust = ssl.create_default_context(cafile=str(stack.authority.certificate))
+    try:
+        with urllib.request.urlopen(request, context=trust, timeout=30) as answer:
+            return Reply(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Reply(error.code, error.headers, error.read())
+
+
+def test_protobuf_is_carried_both_ways(stack: Stack, shell: JobShell) -> None:
+    shell.run("kubectl create configmap binary --from-literal=a=one")
+    path = "/configmaps/binary"
+
+    read = _send(stack, shell, "GET", path, Accept=_PROTOBUF)
+    assert (read.status, read.headers["Content-Type"]) == (200, _PROTOBUF)
+    assert read.body.startswith(b"k8s\0")
+    changed = read.body.replace(b"\x03one", b"\x03two")
+    written = _send(stack, shell, "PUT", path, changed, Accept=_PROTOBUF, Content_Type=_PROTOBUF)
+
+    assert (written.status, written.headers["Content-Type"]) == (200, _PROTOBUF)
+    assert shell.run("kubectl get configmap binary -o jsonpath={.data.a}").output == "two"
+
+
+def test_gzip_comes_back_as_the_api_server_packed_it(stack: Stack, shell: JobShell) -> None:
+    shell.run("head -c 900000 /dev/zero | tr '\\0' x > large")
+    shell.run("kubectl create configmap large --from-file=large")
+    path = "/configmaps/large"
+
+    packed = _send(stack, shell, "GET", path, Accept_Encoding="gzip")
+    plain = _send(stack, shell, "GET", path, Accept_Encoding="identity")
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.body) < 100_000
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(plain.body) > 900_000
+
+
+@pytest.mark.parametrize("media_type", ["application/cbor", "text/x-unknown"])
+def test_a_form_that_the_api_server_refuses_is_refused_by_itself(
+    stack: Stack, shell: JobShell, media_type: str
+) -> None:
+    """CBOR is off by default in Kubernetes 1.36; what matters is who says so."""
+    reply = _send(stack, shell, "POST", "/configmaps", b"\xd9\xd9\xf7\xa0", Content_Type=media_type)
+    assert reply.status == 415
+    assert "Jobgate-Decision" not in reply.headers
+    assert reply.headers["Audit-Id"]
+    assert json.loads(reply.body)["reason"] == "UnsupportedMediaType"
+
+
+def test_warnings_come_back_line_by_line(stack: Stack, shell: JobShell) -> None:
+    body = json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "warned"},
+            "no": 1,
+            "neither": 2,
+        }
+    ).encode()
+    reply = _send(
+        stack,
+        shell,
+        "POST",
+        "/configmaps?fieldValidation=Warn&dryRun=All",
+        body,
+        Content_Type="application/json",
+    )
+    assert reply.status == 201
+    lines = [value for name, value in reply.headers.items() if name.lower() == "warning"]
+    assert sorted(lines) == [
+        '299 - "unknown field \\"neither\\""',
+        '299 - "unknown field \\"no\\""',
+    ]
+
+
+def test_no_refusal_looks_like_the_api_servers_own(stack: Stack, shell: JobShell) -> None:
+    ours = _send(stack, shell, "POST", "/pods/x/exec?command=id", b"")
+    theirs = _send(stack, shell, "GET", "/pods/none")
+    assert (ours.status, json.loads(ours.body)["reason"]) == (501, "NotImplemented")
+    assert ours.headers["Jobgate-Decision"] in json.loads(ours.body)["message"]
+    assert ours.headers["Audit-Id"] is None
+    assert (theirs.status, json.loads(theirs.body)["reason"]) == (404, "NotFound")
+    assert theirs.headers["Jobgate-Decision"] is None
+    assert theirs.headers["Audit-Id"]

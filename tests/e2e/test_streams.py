@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -12,6 +12,9 @@ import pytest
 from jobgate.adapters import items
 from jobgate.core.liveness import Stop, StopKind
 
+from local.gateway.launch import Gateway
+from local.gateway.limits import Limits
+from local.gateway.settings import Settings
 from local.installation import AGENTS, ALIAS, PRODUCTION_FILE, WEB, production_config
 from local.job import FETCH, JobShell
 from local.repository import push
@@ -19,6 +22,7 @@ from local.repository import push
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from local.installation import Installation
     from local.stack import Stack
@@ -188,3 +192,40 @@ def test_kubectl_takes_no_notice_of_the_white_space_in_a_silent_watch(shell: Job
     watch.end()
 
     assert watch.output == f"{before}configmap/{name}\n"
+
+
+@pytest.fixture
+def impatient(stack: Stack, tmp_path: Path) -> Iterator[Gateway]:
+    """A second gateway before the same functions that cuts what is silent for five seconds."""
+    given = json.loads((stack.folder / "gateway" / "gateway.json").read_text())
+    settings = replace(Settings.from_json(given), limits=Limits(idle_seconds=5), port=0)
+    gateway = Gateway.start(tmp_path, settings, authority=stack.authority)
+    yield gateway
+    gateway.stop()
+
+
+def test_a_silent_watch_outlives_the_gateways_patience_and_a_silent_log_breaks_off(
+    stack: Stack, installation: Installation, shell: JobShell, impatient: Gateway
+) -> None:
+    where = f"--namespace={installation.namespace}"
+    log = stack.folder / "kubernetes" / "pods" / installation.namespace / "quiet" / "quiet.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("2026-01-01T00:00:00Z the only line\n")
+    stack.admin.must("run", "quiet", "--image=quiet", where)
+    stack.admin.must("wait", "--for=condition=ready", "pod/quiet", "--timeout=30s", where)
+    name = f"patient-{shell.job.id}"
+    shell.run(f"sed -i 's|{stack.gateway.url}|{impatient.url}|' $KUBECONFIG")
+    watch = Running.start(shell, "kubectl get configmaps --watch --output=name")
+    logs = Running.start(shell, "kubectl logs -f quiet")
+    watch.until("configmap/")
+    logs.until("the only line")
+
+    code = logs.end()
+    shell.run("sleep 3")
+    shell.run(f"kubectl create configmap {name}")
+    watch.until(f"configmap/{name}")
+    watch.process.terminate()
+    watch.end()
+
+    assert code == 1
+    assert "unexpected EOF" in logs.output

@@ -56,6 +56,7 @@ EXPECTED = {
     ),
     "reconcile/schedule": Expected(None, r'^\{"queued": [1-9]'),
     "relay/pods": Expected(200, r'"kind":"Table"', '"outcome":"allowed"'),
+    "relay/watch": Expected(200, '"type":"ADDED"', '"verb":"watch"'),
     "relay/pods_without_token": refused(401, "token_invalid"),
     "relay/pods_malformed_token": refused(401, "token_invalid"),
     "relay/pods_of_another_namespace": Expected(403, r'pods is forbidden: User \\"gitlab:ci_job:'),

@@ -52,6 +52,9 @@ def test_a_request_is_a_form_with_its_version() -> None:
         b"<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>",
         b"<a><![CDATA[x]]></a>",
         b"<a><!-- x --></a>",
+        b"<a>&x;</a>",
+        b"<a>&#65;</a>",
+        b"<a>a & b</a>",
         b"\xff",
     ],
 )

@@ -52,6 +52,7 @@ class RelayEndpoint:
         try:
             incoming = incoming_request(event)
             if incoming is None:
+                self._log(failure_line(decision_id, "UnreadableEvent"))
                 return _own(refusal_answer(UNFAITHFUL, path=path, decision_id=decision_id))
             _, path = agent_route(incoming.path)
             return self._relay.answer(incoming, decision_id=decision_id, deadline=context.deadline)

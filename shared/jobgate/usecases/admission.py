@@ -48,11 +48,7 @@ class Admitted:
 
     def is_as(self, other: Admitted) -> bool:
         """Whether a request that was sent for the one would be sent alike for the other."""
-        return (self.identity, self.credential, self.cluster) == (
-            other.identity,
-            other.credential,
-            other.cluster,
-        )
+        return (self.identity, self.cluster) == (other.identity, other.cluster)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
