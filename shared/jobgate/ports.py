@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent_folder import FileKind
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.commit_status import CommitStatus
+    from jobgate.core.hook import HookScope
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.keys import PublicKey
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
     from jobgate.core.upstream_request import UpstreamRequest
     from jobgate.core.webhook import HookSecrets
+    from jobgate.core.webhook_event import JobSeen
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -147,6 +149,24 @@ class PlaceStore(Protocol):
     def save_chain(self, issuer: str, chain: NamespaceChain) -> None: ...
 
 
+class PlaceMarks(Protocol):
+    """What a webhook sees of where things are, and how it takes that away."""
+
+    def is_config_project(self, issuer: str, project_id: int) -> bool: ...
+
+    def place(self, issuer: str, project_id: int) -> ProjectPlace | None: ...
+
+    def chain(self, issuer: str, namespace_id: int) -> NamespaceChain | None: ...
+
+    def mark_place(self, issuer: str, project_id: int, *, at: float) -> None:
+        """Let nothing that was fetched until `at` count; makes no item."""
+        ...
+
+    def mark_chain(self, issuer: str, namespace_id: int, *, at: float) -> None:
+        """The same of a namespace's chain."""
+        ...
+
+
 class JobLookup(Protocol):
     """What one request finds out about its job, in the table and lazily from GitLab.
 
@@ -164,8 +184,11 @@ class JobLookup(Protocol):
         """Where the job's project is now, without configuration projects."""
         ...
 
-    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
-        """Where configuration projects are now; an unknown one is left out."""
+    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
+        """Where configuration projects are now, by id; an unknown one is left out.
+
+        They are given as their snapshots have them.
+        """
         ...
 
     def environment_slug(self) -> str | None:
@@ -479,10 +502,15 @@ class RefreshQueue(Protocol):
 
     def send(self, issuer: str, project_id: int, *, deduplication_id: str | None) -> None: ...
 
-    def send_job_end(
-        self, issuer: str, job_id: int, state: JobState, *, deduplication_id: str | None
+    def send_job(
+        self,
+        issuer: str,
+        event: JobSeen,
+        scope: HookScope | None,
+        *,
+        deduplication_id: str | None,
     ) -> None:
-        """Hand a job's state over, for when it couldn't be written at once."""
+        """Hand over what a webhook said of a job, where it couldn't be judged or written."""
         ...
 
 

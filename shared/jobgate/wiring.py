@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.relay_endpoint import RelayEndpoint
-    from jobgate.ports import Deployment, GitLabOfJobs, JobStates, Lookups
+    from jobgate.ports import Deployment, GitLabOfJobs, JobStates, Lookups, RefreshQueue
+    from jobgate.usecases.hook_events import HookEvents
 
     Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -142,12 +143,12 @@ def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
 
     bounds = Bounds.from_environment(environment)
     call = _boto()
+    queue = SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"])
     secrets = SecretReader(call, clock=_clock)
     receiver = ReceiveWebhook(
         hooks_of=hooks_in(secrets, environment["JOBGATE_GITLAB_HOOKS_SECRET"]),
         sightings=DynamoDBHookSightings(call, environment["JOBGATE_TABLE"], log=log),
-        queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
-        jobs=_jobs(environment, call, bounds=bounds),
+        events=_hook_events(environment, call, queue, bounds=bounds),
         clock=_clock,
     )
     return WebhookHTTP(receiver, log=log)
@@ -158,6 +159,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
     from jobgate.adapters.commit_statuses import GitLabCommitStatuses
     from jobgate.adapters.deployment_reader import DeploymentReader
     from jobgate.adapters.log import log, write_line
+    from jobgate.adapters.place_store import DynamoDBPlaces
     from jobgate.adapters.refresh_batch import RefreshBatch
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
@@ -171,6 +173,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
     refresh = Refresh(
         gitlab_of=_gitlab_of(environment, call, deployment, seconds=_REFRESH_SECONDS),
         store=DynamoDBRefreshStore(call, table),
+        places=DynamoDBPlaces(call, table),
         recorder=write_line,
         settings=settings,
         clock=_clock,
@@ -184,7 +187,8 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
         else None,
     )
     queue = SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"])
-    return RefreshBatch(refresh, _jobs(environment, call, bounds=bounds), queue, log=log)
+    events = _hook_events(environment, call, queue, bounds=bounds)
+    return RefreshBatch(refresh, events, queue, log=log)
 
 
 def reconcile(environment: Mapping[str, str]) -> Handler:
@@ -203,6 +207,21 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
         return {"queued": use_case.run()}
 
     return handler
+
+
+def _hook_events(
+    environment: Mapping[str, str], call: AWSCall, queue: RefreshQueue, *, bounds: Bounds
+) -> HookEvents:
+    from jobgate.adapters.place_store import DynamoDBPlaces
+    from jobgate.usecases.hook_events import HookEvents
+
+    return HookEvents(
+        places=DynamoDBPlaces(call, environment["JOBGATE_TABLE"]),
+        jobs=_jobs(environment, call, bounds=bounds),
+        queue=queue,
+        chain_fresh=bounds.chain_fresh,
+        clock=_clock,
+    )
 
 
 def _jobs(environment: Mapping[str, str], call: AWSCall, *, bounds: Bounds) -> JobStates:

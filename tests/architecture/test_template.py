@@ -64,6 +64,7 @@ VARIABLES = {
         "JOBGATE_TABLE",
         "JOBGATE_GITLAB_HOOKS_SECRET",
         "JOBGATE_REFRESH_QUEUE_URL",
+        "JOBGATE_CHAIN_FRESH",
         "JOBGATE_JOB_KEPT",
     },
     "ConfigRefreshFunction": {
@@ -76,6 +77,7 @@ VARIABLES = {
         "JOBGATE_ALLOWED_IDENTITIES",
         "JOBGATE_COMMIT_STATUS",
         "JOBGATE_ISSUERS_MAX_AGE",
+        "JOBGATE_CHAIN_FRESH",
         "JOBGATE_JOB_KEPT",
     },
     "ReconcileFunction": {

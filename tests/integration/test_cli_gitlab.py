@@ -10,10 +10,12 @@ import pytest
 from jobgate.adapters import agent_items
 from jobgate.adapters.hook_sightings import DynamoDBHookSightings
 from jobgate.adapters.job_states import DynamoDBJobStates
+from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.adapters.secrets import SecretReader
 from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
 from jobgate.core.bounds import Bounds
+from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 from moto import mock_aws
 
@@ -91,11 +93,17 @@ def a_function(stack: OperatorsStack) -> Callable[[Delivered], int]:
         return time.time() + waited  # noqa: TID251  GitLab's stand-in signs the real time
 
     secrets = SecretReader(stack.real, clock=clock)
+    events = HookEvents(
+        places=DynamoDBPlaces(stack.real, table),
+        jobs=DynamoDBJobStates(stack.real, table, bounds=Bounds(), clock=clock),
+        queue=SQSRefreshQueue(stack.real, stack.outputs["RefreshQueueUrl"]),
+        chain_fresh=Bounds().chain_fresh,
+        clock=clock,
+    )
     use_case = ReceiveWebhook(
         hooks_of=hooks_in(secrets, stack.outputs["GitLabHooksArn"]),
         sightings=DynamoDBHookSightings(stack.real, table, log=lines.append),
-        queue=SQSRefreshQueue(stack.real, stack.outputs["RefreshQueueUrl"]),
-        jobs=DynamoDBJobStates(stack.real, table, bounds=Bounds(), clock=clock),
+        events=events,
         clock=clock,
     )
     function = WebhookHTTP(use_case, log=lines.append)

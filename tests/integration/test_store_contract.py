@@ -622,6 +622,64 @@ def test_a_place_that_was_fetched_earlier_never_replaces_a_later_one(aws: AWS) -
     assert (facts.place, facts.chain) == (newer, b.a_chain(fetched_at=b.NOW + 1))
 
 
+def test_what_an_event_has_marked_is_unknown_until_it_is_fetched_anew(aws: AWS) -> None:
+    places = DynamoDBPlaces(aws.call, aws.table)
+    places.save_place("main", b.APP, b.a_place())
+    places.save_chain("main", b.a_chain())
+    counted = CountedCall(aws.call)
+
+    places.mark_place("main", b.APP, at=b.NOW + 1)
+    places.mark_chain("main", b.SUB1, at=b.NOW + 1)
+    marked = aws.decisions(counted).exchange_facts(b.a_job())
+    # A slow look-up that began before the event, or at its very moment, brings nothing back.
+    for slow in (b.NOW, b.NOW + 0.5, b.NOW + 1):
+        places.save_place("main", b.APP, b.a_place(fetched_at=slow))
+        places.save_chain("main", b.a_chain(fetched_at=slow))
+    late = aws.decisions().exchange_facts(b.a_job())
+    places.save_place("main", b.APP, b.a_place(fetched_at=b.NOW + 2))
+    places.save_chain("main", b.a_chain(fetched_at=b.NOW + 2))
+    anew = aws.decisions().exchange_facts(b.a_job())
+
+    assert (marked.place, marked.chain, late.place, late.chain) == (None,) * 4
+    assert places.places("main", [b.APP]) == {b.APP: b.a_place(fetched_at=b.NOW + 2)}
+    assert (anew.place, anew.chain) == (
+        b.a_place(fetched_at=b.NOW + 2),
+        b.a_chain(fetched_at=b.NOW + 2),
+    )
+
+
+def test_a_mark_makes_no_item(aws: AWS) -> None:
+    places = DynamoDBPlaces(aws.call, aws.table)
+
+    places.mark_place("main", b.APP, at=b.NOW)
+    places.mark_chain("main", b.SUB1, at=b.NOW)
+
+    answer = aws.call("dynamodb", "Scan", {"TableName": aws.table})
+    assert answer["Items"] == []
+
+
+def test_a_mark_of_a_clock_that_ran_ahead_keeps_nothing_out_for_long(aws: AWS) -> None:
+    places = DynamoDBPlaces(aws.call, aws.table)
+    places.save_place("main", b.APP, b.a_place())
+    places.mark_place("main", b.APP, at=b.NOW + 3600)
+
+    places.save_place("main", b.APP, b.a_place(fetched_at=b.NOW + 2))
+
+    assert places.place("main", b.APP) == b.a_place(fetched_at=b.NOW + 2)
+
+
+def test_what_a_webhook_reads_is_what_is_stored(aws: AWS) -> None:
+    places = DynamoDBPlaces(aws.call, aws.table)
+    aws.put(agent_items.config_project_item(b.a_config_project_item()))
+    places.save_place("main", b.APP, b.a_place())
+    places.save_chain("main", b.a_chain())
+
+    assert (places.place("main", b.APP), places.place("main", 101)) == (b.a_place(), None)
+    assert (places.chain("main", b.SUB1), places.chain("main", 3)) == (b.a_chain(), None)
+    known = [places.is_config_project("main", i) for i in (b.CONFIG_PROJECT, b.APP)]
+    assert known == [True, False]
+
+
 def test_a_place_that_was_kept_under_a_clock_that_ran_ahead_is_replaced(aws: AWS) -> None:
     places = DynamoDBPlaces(aws.call, aws.table)
     places.save_place("main", b.APP, b.a_place(namespace_id=b.TOP, fetched_at=b.NOW + 3600))
@@ -799,6 +857,8 @@ ACTS: dict[str, tuple[str, Callable[[AWSCall], Any]]] = {
         "UpdateItem",
         lambda call: jobs_in(call).put("main", 1, b.a_state()),
     ),
+    "mark": ("UpdateItem", lambda call: DynamoDBPlaces(call, TABLE).mark_place("main", 1, at=1)),
+    "where": ("GetItem", lambda call: DynamoDBPlaces(call, TABLE).place("main", 1)),
     "place": (
         "PutItem",
         lambda call: DynamoDBPlaces(call, TABLE).save_place("main", 1, b.a_place()),

@@ -18,6 +18,7 @@ from jobgate.ports import (
     JobLookup,
     JobStates,
     Lookups,
+    PlaceMarks,
     PlaceStore,
     RedeemedTokens,
     RefreshQueue,
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from jobgate.core.agent import AgentSnapshot, ConfigProject
     from jobgate.core.commit_status import CommitStatus
     from jobgate.core.errors import JobgateError
+    from jobgate.core.hook import HookScope
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.liveness import JobLife, JobState
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.core.webhook import HookSecrets
+    from jobgate.core.webhook_event import JobSeen
     from jobgate.ports import ExchangeFacts
 
 
@@ -196,8 +199,9 @@ class _FakeLookup(JobLookup):
     ) -> Surroundings:
         return self._told.found or Surroundings(place=place, chain=chain)
 
-    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
-        return {i: self._told.places[i] for i in project_ids if i in self._told.places}
+    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
+        wanted = {project.project_id for project in projects}
+        return {i: self._told.places[i] for i in wanted if i in self._told.places}
 
     def environment_slug(self) -> str | None:
         return self._told.slug
@@ -262,15 +266,60 @@ class FakeRefreshQueue(RefreshQueue):
 
     def __init__(self) -> None:
         self.refreshes: list[tuple[str, int, str | None]] = []
-        self.job_ends: list[tuple[str, int, JobState, str | None]] = []
+        self.jobs: list[tuple[str, JobSeen, HookScope | None, str | None]] = []
+        self.failing = False
 
     def send(self, issuer: str, project_id: int, *, deduplication_id: str | None) -> None:
+        if self.failing:
+            raise Unavailable("the queue takes no message")
         self.refreshes.append((issuer, project_id, deduplication_id))
 
-    def send_job_end(
-        self, issuer: str, job_id: int, state: JobState, *, deduplication_id: str | None
+    def send_job(
+        self,
+        issuer: str,
+        event: JobSeen,
+        scope: HookScope | None,
+        *,
+        deduplication_id: str | None,
     ) -> None:
-        self.job_ends.append((issuer, job_id, state, deduplication_id))
+        if self.failing:
+            raise Unavailable("the queue takes no message")
+        self.jobs.append((issuer, event, scope, deduplication_id))
+
+
+class FakePlaceMarks(PlaceMarks):
+    """Places and chains as a webhook sees them; `marked` is what it took away."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.config_projects = {("main", CONFIG_PROJECT)}
+        self.places: dict[tuple[str, int], ProjectPlace] = {}
+        self.chains: dict[tuple[str, int], NamespaceChain] = {}
+        self.marked: list[tuple[str, str, int, float]] = []
+        self.reads: list[str] = []
+        self.failing = failing
+
+    def is_config_project(self, issuer: str, project_id: int) -> bool:
+        self._read("is_config_project")
+        return (issuer, project_id) in self.config_projects
+
+    def place(self, issuer: str, project_id: int) -> ProjectPlace | None:
+        self._read("place")
+        return self.places.get((issuer, project_id))
+
+    def chain(self, issuer: str, namespace_id: int) -> NamespaceChain | None:
+        self._read("chain")
+        return self.chains.get((issuer, namespace_id))
+
+    def mark_place(self, issuer: str, project_id: int, *, at: float) -> None:
+        self.marked.append((issuer, "project", project_id, at))
+
+    def mark_chain(self, issuer: str, namespace_id: int, *, at: float) -> None:
+        self.marked.append((issuer, "namespace", namespace_id, at))
+
+    def _read(self, what: str) -> None:
+        self.reads.append(what)
+        if self.failing:
+            raise Unavailable("the table can't be read")
 
 
 class FakeJobStates(JobStates):

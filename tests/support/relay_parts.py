@@ -214,8 +214,9 @@ class Store(RelayStore, Lookups, JobLookup):
     ) -> Surroundings:
         return Surroundings(place=place, chain=chain)
 
-    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
-        return {i: self.config_place for i in project_ids if self.config_place is not None}
+    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
+        place = self.config_place
+        return {} if place is None else {project.project_id: place for project in projects}
 
     def project_runs_job(self) -> bool:
         raise AssertionError("the relay knows by the access token")

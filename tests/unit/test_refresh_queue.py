@@ -13,9 +13,12 @@ from jobgate.adapters.refresh_queue import (
     message_of,
 )
 from jobgate.core.errors import Conflict, InvalidRequest, Throttled, Unavailable
+from jobgate.core.hook import HookScope
+from jobgate.core.webhook_event import JobSeen
+from jobgate.usecases.hook_events import HookEvents
 
 from tests.support import builders as b
-from tests.support.fakes import FakeJobStates
+from tests.support.fakes import FakeClock, FakeJobStates, FakePlaceMarks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from jobgate.usecases.refresh import Refresh
 
 STATE = b.a_state("success", finished_at=b.NOW)
+JOB = JobSeen(b.APP, 9001, STATE)
+SCOPE = HookScope("instance", 0)
 
 
 class SQS:
@@ -47,11 +52,13 @@ def test_messages_are_read_back_as_they_were_sent() -> None:
     queue = SQSRefreshQueue(sqs, "url")
 
     queue.send("main", 50, deduplication_id="k")
-    queue.send_job_end("main", 9001, STATE, deduplication_id="k")
+    queue.send_job("main", JOB, SCOPE, deduplication_id="k")
+    queue.send_job("main", JOB, None, deduplication_id="k")
 
     assert [message_of(sent["MessageBody"]) for sent in sqs.sent] == [
         RefreshMessage("main", 50),
-        JobMessage("main", 9001, STATE),
+        JobMessage("main", JOB, SCOPE),
+        JobMessage("main", JOB, None),
     ]
 
 
@@ -61,7 +68,7 @@ def test_a_projects_messages_are_one_group_and_no_other_projects() -> None:
 
     for issuer, project_id in (("main", 50), ("main", 50), ("main", 51), ("other", 50)):
         queue.send(issuer, project_id, deduplication_id=None)
-    queue.send_job_end("main", 50, STATE, deduplication_id=None)
+    queue.send_job("main", JobSeen(50, 50, STATE), SCOPE, deduplication_id=None)
 
     groups = [sent["MessageGroupId"] for sent in sqs.sent]
     assert groups[0] == groups[1]
@@ -86,6 +93,12 @@ def test_a_queue_that_refuses_is_unavailable() -> None:
         SQSRefreshQueue(SQS(code="AccessDenied"), "url").send("main", 1, deduplication_id=None)
 
 
+def _a_job(**changes: Any) -> str:
+    state = {"status": "success", "source": "hook", "seen_at": 1.0, "finished_at": 1.0}
+    job = {"issuer": "main", "project_id": 100, "job_id": 1, "state": state, "scope": None}
+    return json.dumps({"v": 1, "job": job | changes})
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -97,8 +110,12 @@ def test_a_queue_that_refuses_is_unavailable() -> None:
         '{"v": 1, "refresh": {"issuer": "main", "project_id": "50"}}',
         '{"v": 1, "refresh": {"issuer": 7, "project_id": 50}}',
         '{"v": 1, "job": {"issuer": "main", "job_id": 1, "state": {"status": "x"}}}',
-        '{"v": 1, "job": {"issuer": "main", "job_id": 1, "state": []}}',
-        '{"v": 1, "job": {"issuer": "main", "job_id": 1, "state": {"unknown": 1}}}',
+        _a_job(state={"status": "x"}),
+        _a_job(state=[]),
+        _a_job(state={"unknown": 1}),
+        _a_job(scope=[]),
+        _a_job(scope={"kind": "group"}),
+        _a_job(project_id="100"),
     ],
 )
 def test_a_message_of_another_form_is_refused(body: str) -> None:
@@ -150,7 +167,10 @@ def run(
     """What is to come again, what ran, what was logged, and the jobs' states."""
     refreshes, jobs, logged = Refreshes(failing or {}), FakeJobStates(), list[str]()
     queue = SQSRefreshQueue(sqs or SQS(), "url")
-    batch = RefreshBatch(cast("Refresh", refreshes), jobs, queue, log=logged.append)
+    events = HookEvents(
+        places=FakePlaceMarks(), jobs=jobs, queue=queue, chain_fresh=300, clock=FakeClock()
+    )
+    batch = RefreshBatch(cast("Refresh", refreshes), events, queue, log=logged.append)
     answer = batch(event, None)
     return (
         [one["itemIdentifier"] for one in answer["batchItemFailures"]],
@@ -183,7 +203,7 @@ def test_a_batch_that_fails_whole_is_still_answered() -> None:
 
 def test_a_jobs_end_in_the_queue_is_written() -> None:
     sqs = SQS()
-    SQSRefreshQueue(sqs, "url").send_job_end("main", 9001, STATE, deduplication_id=None)
+    SQSRefreshQueue(sqs, "url").send_job("main", JOB, SCOPE, deduplication_id=None)
     event = _batch((sqs.sent[0]["MessageGroupId"], json.loads(sqs.sent[0]["MessageBody"])))
 
     failed, _, _, jobs = run(event)

@@ -151,8 +151,9 @@ def place_item(issuer: str, project_id: int, place: ProjectPlace) -> Item:
 
 
 def place_of(item: Item | None) -> ProjectPlace | None:
-    """The reverse of `place_item`."""
-    return _read(item, lambda body: ProjectPlace(**body))
+    """The reverse of `place_item`; None for one that was marked since it was fetched."""
+    place = _read(item, lambda body: ProjectPlace(**body))
+    return None if place is None or _is_marked(item, place.fetched_at) else place
 
 
 def chain_item(issuer: str, chain: NamespaceChain) -> Item:
@@ -167,7 +168,7 @@ def chain_item(issuer: str, chain: NamespaceChain) -> Item:
 
 
 def chain_of(item: Item | None) -> NamespaceChain | None:
-    """The reverse of `chain_item`."""
+    """The reverse of `chain_item`; None for one that was marked since it was fetched."""
 
     def read(body: Mapping[str, Any]) -> NamespaceChain:
         members = tuple(Namespace(namespace_id=i, path=path) for i, path in body["members"])
@@ -175,7 +176,8 @@ def chain_of(item: Item | None) -> NamespaceChain | None:
             raise ValueError("not a chain")
         return NamespaceChain(kind=body["kind"], members=members, fetched_at=body["fetched_at"])
 
-    return _read(item, read)
+    chain = _read(item, read)
+    return None if chain is None or _is_marked(item, chain.fetched_at) else chain
 
 
 def job_word(word: JobState) -> Item:
@@ -366,6 +368,16 @@ def _decompress(data: bytes) -> bytes:
 
 def _read(item: Item | None, of: Callable[[dict[str, Any]], T]) -> T | None:
     return None if item is None else read_body(item, of)
+
+
+def _is_marked(item: Item | None, fetched_at: float) -> bool:
+    """Whether an event has said since that things aren't there any more (`marked_at`)."""
+    if item is None or "marked_at" not in item:
+        return False
+    try:
+        return float(item["marked_at"]["N"]) >= fetched_at
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("a mark that can't be read") from exc
 
 
 def _optional(item: Item, name: str) -> float | None:

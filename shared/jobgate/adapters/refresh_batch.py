@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
-    from jobgate.ports import JobStates
+    from jobgate.usecases.hook_events import HookEvents
     from jobgate.usecases.refresh import Refresh
 
 
@@ -31,13 +31,13 @@ class RefreshBatch:
     def __init__(
         self,
         refresh: Refresh,
-        jobs: JobStates,
+        events: HookEvents,
         queue: SQSRefreshQueue,
         *,
         log: Callable[[str], None],
     ) -> None:
         self._refresh = refresh
-        self._jobs = jobs
+        self._events = events
         self._queue = queue
         self._log = log
 
@@ -57,8 +57,8 @@ class RefreshBatch:
             match message_of(record.body):
                 case RefreshMessage(issuer, project_id):
                     self._refresh.run(issuer, project_id)
-                case JobMessage(issuer, job_id, state):
-                    self._jobs.put(issuer, job_id, state)
+                case JobMessage(issuer, event, scope):
+                    self._log(self._events.job_seen(issuer, event, scope))
         except JobgateError as exc:
             self._log(f"message {record.message_id}: {type(exc).__name__}: {exc}")
             self._postpone(record, exc)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.errors import InvalidRequest, Unavailable
+from jobgate.core.hook import HookScope
 from jobgate.core.liveness import JobState
+from jobgate.core.webhook_event import JobSeen
 from jobgate.ports import RefreshQueue
 
 if TYPE_CHECKING:
@@ -29,11 +31,11 @@ class RefreshMessage:
 
 @dataclass(frozen=True, slots=True)
 class JobMessage:
-    """A job's state is to be written."""
+    """What a webhook of this scope said of a job is to be judged and written."""
 
     issuer: str
-    job_id: int
-    state: JobState
+    event: JobSeen
+    scope: HookScope | None
 
 
 def message_of(body: str) -> RefreshMessage | JobMessage:
@@ -42,8 +44,18 @@ def message_of(body: str) -> RefreshMessage | JobMessage:
         match json.loads(body):
             case {"v": 1, "refresh": {"issuer": str(issuer), "project_id": int(project_id)}}:
                 return RefreshMessage(issuer, project_id)
-            case {"v": 1, "job": {"issuer": str(issuer), "job_id": int(job_id), "state": state}}:
-                return JobMessage(issuer, job_id, JobState(**state))
+            case {
+                "v": 1,
+                "job": {
+                    "issuer": str(issuer),
+                    "project_id": int(project_id),
+                    "job_id": int(job_id),
+                    "state": state,
+                    "scope": scope,
+                },
+            }:
+                event = JobSeen(project_id, job_id, JobState(**state))
+                return JobMessage(issuer, event, None if scope is None else HookScope(**scope))
     except (ValueError, TypeError) as exc:
         raise InvalidRequest("a message that can't be read") from exc
     raise InvalidRequest("a message of another form")
@@ -60,17 +72,22 @@ class SQSRefreshQueue(RefreshQueue):
         body = {"refresh": {"issuer": issuer, "project_id": project_id}}
         self._send(body, f"{issuer}#{project_id}", deduplication_id)
 
-    def send_job_end(
-        self, issuer: str, job_id: int, state: JobState, *, deduplication_id: str | None
+    def send_job(
+        self,
+        issuer: str,
+        event: JobSeen,
+        scope: HookScope | None,
+        *,
+        deduplication_id: str | None,
     ) -> None:
-        given = {
-            "status": state.status,
-            "source": state.source,
-            "seen_at": state.seen_at,
-            "finished_at": state.finished_at,
+        job = {
+            "issuer": issuer,
+            "project_id": event.project_id,
+            "job_id": event.job_id,
+            "state": asdict(event.state),
+            "scope": None if scope is None else asdict(scope),
         }
-        body = {"job": {"issuer": issuer, "job_id": job_id, "state": given}}
-        self._send(body, f"{issuer}#job#{job_id}", deduplication_id)
+        self._send({"job": job}, f"{issuer}#job#{event.job_id}", deduplication_id)
 
     def postpone(self, receipt_handle: str, seconds: int) -> None:
         """Let a message that was received come again in so many seconds; raises Unavailable."""

@@ -1,8 +1,6 @@
-"""GitLab's webhooks: whether one is authentic, and what it means for us.
+"""GitLab's webhooks: whether one is authentic.
 
-Sources: GitLab, "Webhooks" and "Webhook events"; Standard Webhooks specification for the signature.
-The payload is only a hint: content is always read again through the API. What a payload may change
-by itself is only to take away, a job's end.
+Sources: GitLab, "Webhooks"; the Standard Webhooks specification for the signature.
 """
 
 from __future__ import annotations
@@ -12,9 +10,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from jobgate.core.liveness import TERMINAL_STATUSES, JobState
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,28 +35,6 @@ class HookSecrets:
     scope: HookScope | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """A push to a project's default branch."""
-
-    project_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobSeen:
-    """A job runs, or has ended."""
-
-    job_id: int
-    state: JobState
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """An authentic event that changes nothing here."""
-
-    why: str
-
-
 def proven_by(
     headers: Mapping[str, str], body: bytes, *, hooks: Iterable[HookSecrets], now: float
 ) -> HookSecrets | None:
@@ -70,35 +44,6 @@ def proven_by(
     """
     outcomes = [(hook, _proves(hook, headers, body, now)) for hook in hooks]
     return next((hook for hook, proves in outcomes if proves), None)
-
-
-def event_of(payload: Mapping[str, Any], *, now: float) -> Pushed | JobSeen | Ignored:
-    """What an authentic event asks for."""
-    match payload:
-        case {
-            "object_kind": "push",
-            "ref": str(ref),
-            "project_id": int(project_id),
-            "project": {"default_branch": str(branch)},
-        } if not isinstance(project_id, bool):
-            if ref != f"refs/heads/{branch}":
-                return Ignored("a push to another branch")
-            return Pushed(project_id)
-        case {"object_kind": "build", "build_id": int(job_id), "build_status": str(status)} if (
-            not isinstance(job_id, bool)
-        ):
-            return _job(job_id, status, now)
-        case _:
-            return Ignored("an event of another kind")
-
-
-def _job(job_id: int, status: str, now: float) -> JobSeen | Ignored:
-    if status in TERMINAL_STATUSES:
-        state = JobState(status=status, source="hook", seen_at=now, finished_at=now)
-        return JobSeen(job_id, state)
-    if status == "running":
-        return JobSeen(job_id, JobState(status=status, source="hook", seen_at=now))
-    return Ignored(f"a job that is {status[:20]}")
 
 
 def _proves(hook: HookSecrets, headers: Mapping[str, str], body: bytes, now: float) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent import Problem
     from jobgate.core.agent_configuration import AgentConfiguration
     from jobgate.core.agent_folder import FileKind
-    from jobgate.core.namespace import NamespaceChain
+    from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.ports import GitLab
     from jobgate.usecases.namespaces import NamespaceTree
 
@@ -29,6 +29,7 @@ class ConfigBranch:
     """A configuration project's default branch, and where the project is."""
 
     project: ConfigProject
+    place: ProjectPlace
     chain: NamespaceChain
     name: str
 
@@ -74,6 +75,7 @@ def read_branch(gitlab: GitLab, tree: NamespaceTree, project_id: int) -> ConfigB
             namespace_id=place.namespace_id,
             root_id=place.root_id,
         ),
+        place=place,
         chain=chain,
         name=project.default_branch,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,7 @@ from jobgate.usecases.namespaces import NamespaceTree
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
+    from jobgate.core.agent import ConfigProject
     from jobgate.core.bounds import Bounds
     from jobgate.core.job import JobIdentity
     from jobgate.core.liveness import JobLife
@@ -104,16 +106,25 @@ class _LazyLookup(JobLookup):
             stored = Surroundings(place=None, chain=chain)
         return self._asked(("place", job.issuer, job.project_id), self._fetched) or stored
 
-    def config_places(self, project_ids: Iterable[int]) -> Mapping[int, ProjectPlace]:
+    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
         """See `JobLookup.config_places`."""
         if self._shared.settings.instance_wide:
             return {}
         issuer, remembered = self._job.issuer, self._shared.places
         # No decision asks where the job's own project is as a configuration project.
-        wanted = {*project_ids} - {self._job.project_id}
-        found = {i: place for i in wanted if (place := remembered.get((issuer, i)))}
-        fresh = {i: place for i, place in found.items() if self._is_young(place.fetched_at)}
-        missing = sorted(wanted - fresh.keys())
+        roots: dict[int, set[int]] = defaultdict(set)
+        for project in projects:
+            if project.project_id != self._job.project_id:
+                roots[project.project_id].add(project.root_id)
+        found = {i: place for i in roots if (place := remembered.get((issuer, i)))}
+        # A project that was moved is known to its snapshot within seconds, by an event; what a warm
+        # function remembers of it is then not what counts.
+        fresh = {
+            i: place
+            for i, place in found.items()
+            if self._is_young(place.fetched_at) and roots[i] == {place.root_id}
+        }
+        missing = sorted(roots.keys() - fresh.keys())
         if not missing:
             return fresh
         stored = self._shared.store.places(issuer, missing)

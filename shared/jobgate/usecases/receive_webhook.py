@@ -1,23 +1,26 @@
-"""Receive a webhook: authentic or not, a push to a queue, a job's state into the table.
+"""Receive a webhook: authentic or not, then what its event asks for.
 
-Everything authentic is answered well, so that GitLab never disables the hook; what can't be done at
-once goes to the queue.
+Everything authentic is answered well, so that GitLab never disables the hook: GitLab doesn't send
+again whatever is answered, and the schedule heals what was lost.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from jobgate.core.errors import InvalidRequest, InvalidToken, Unavailable
-from jobgate.core.webhook import Ignored, JobSeen, Pushed, event_of, proven_by
+from jobgate.core.errors import InvalidToken, Unavailable
+from jobgate.core.webhook import proven_by
+from jobgate.core.webhook_event import Ignored, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobgate.core.webhook import HookSecrets
-    from jobgate.ports import Clock, HookSightings, HooksOf, JobStates, RefreshQueue
+    from jobgate.core.webhook_event import HookEvent
+    from jobgate.ports import Clock, HookSightings, HooksOf
+    from jobgate.usecases.hook_events import HookEvents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,38 +29,26 @@ class ReceiveWebhook:
 
     hooks_of: HooksOf
     sightings: HookSightings
-    queue: RefreshQueue
-    jobs: JobStates
+    events: HookEvents
     clock: Clock
 
     def receive(self, issuer: str, headers: Mapping[str, str], body: bytes) -> str:
         """Take one delivery; returns what came of it, for the log.
 
         `issuer` is the alias in the path, header names are lower-case. Raises InvalidToken where no
-        known webhook sent it, InvalidRequest for a body that isn't a JSON object.
+        known webhook sent it, Unavailable where that can't be told.
         """
         now = self.clock()
         hook = self._sender(issuer, headers, body, now)
         self.sightings.note(issuer, hook, at=now)
         # Deduplicated by GitLab's own key and never by content: A, B and A again are three pushes.
         deduplication_id = headers.get("idempotency-key") or headers.get("webhook-id")
-        match event_of(_payload(body), now=now):
-            case Pushed(project_id):
-                self.queue.send(issuer, project_id, deduplication_id=deduplication_id)
-                return f"project {project_id} is to be refreshed"
-            case JobSeen(job_id, state):
-                try:
-                    written = self.jobs.put(issuer, job_id, state)
-                except Unavailable:
-                    self.queue.send_job_end(
-                        issuer, job_id, state, deduplication_id=deduplication_id
-                    )
-                    return f"job {job_id} is {state.status}: queued"
-                return f"job {job_id} is {state.status}" + ("" if written else ": had ended before")
-            case Ignored(why):
-                return f"ignored: {why}"
-            case unreachable:
-                assert_never(unreachable)
+        try:
+            return self.events.handle(
+                issuer, _event(body, now), hook.scope, deduplication_id=deduplication_id
+            )
+        except Unavailable as exc:
+            return f"lost: {exc}"
 
     def _sender(
         self, issuer: str, headers: Mapping[str, str], body: bytes, now: float
@@ -71,11 +62,11 @@ class ReceiveWebhook:
         raise InvalidToken("no known webhook sent this")
 
 
-def _payload(body: bytes) -> Mapping[str, object]:
+def _event(body: bytes, now: float) -> HookEvent:
     try:
         payload = json.loads(body)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidRequest("The body isn't JSON.") from exc
+    except (ValueError, RecursionError):
+        return Ignored("a body that isn't JSON")
     if not isinstance(payload, dict):
-        raise InvalidRequest("The body isn't a JSON object.")
-    return payload
+        return Ignored("a body that isn't a JSON object")
+    return event_of(payload, now=now)

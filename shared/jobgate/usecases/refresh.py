@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         CommitStatuses,
         ConfigProjectItem,
         GitLab,
+        PlaceStore,
         Recorder,
         RefreshStore,
     )
@@ -57,6 +58,7 @@ class Refresh:
     settings: Settings
     clock: Clock
     statuses: CommitStatuses | None = None
+    places: PlaceStore | None = None
 
     def run(self, issuer: str, project_id: int) -> None:
         """Refresh one configuration project.
@@ -123,6 +125,10 @@ class _Run:
             compiled = self._compiled_of(agents, head, gitlab, finder)
             new = publisher.publish(compiled, self._stored, reading=self._reading)
             published |= {snapshot.agent_id: snapshot for snapshot in new}
+        if published and refresh.places is not None:
+            # What the first decision needs, and what says whether a webhook may tell of it.
+            refresh.places.save_place(item.issuer, item.project_id, branch.place)
+            refresh.places.save_chain(item.issuer, branch.chain)
         if self._failures:
             self.doubt(self._failures, next(iter(self._failures.values())))
             return self._failures
