@@ -90,9 +90,10 @@ mutate: .venv-mutation/.ready ## Mutate the decision core; fails where its tests
 	@nice -n 10 .venv-mutation/bin/python tests/mutation.py
 
 .PHONY: bench
-bench: .venv/.ready ## Measure reading a configuration and deciding on it
+bench: .venv/.ready .venv-ministack/.ready ## Measure reading a configuration, deciding on it, and the exchange
 	@.venv/bin/python -m benchmarks.configuration
 	@.venv/bin/python -m benchmarks.decisions
+	@.venv/bin/python -m benchmarks.exchange
 
 .PHONY: fmt
 fmt: .venv/.ready ## Format the code and mend what can be mended
