@@ -55,6 +55,10 @@ class CountingTable:
         self.round_trips = self.keys = self.items = 0
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        if (service, operation) == ("dynamodb", "UpdateItem"):
+            # Whether GitLab may be asked about a job of which nothing was heard: the first may.
+            self.round_trips += 1
+            return {}
         assert (service, operation) == ("dynamodb", "BatchGetItem"), operation
         keys = request["RequestItems"][_TABLE]["Keys"]
         assert len(keys) <= 100
