@@ -153,8 +153,14 @@ def test_kubectl_prints_why_another_agent_refuses(
     assert "reason not_listed" in lines[0]
 
 
+@pytest.mark.parametrize("cache", ["empty", "full"])
 @pytest.mark.parametrize("helm_command", ["helm list", "helm status nothing"])
-def test_helm_prints_why_it_is_refused(stack: Stack, job: JobShell, helm_command: str) -> None:
+def test_helm_prints_why_it_is_refused(
+    stack: Stack, job: JobShell, helm_command: str, cache: str
+) -> None:
+    if cache == "full":
+        assert job.run("helm list").code == 0
+        assert job.run("kubectl get deployments").code == 0
     stack.gitlab.control.finish_job(job.job)
     result, _ = job.until(
         helm_command, lambda result: "reason job_finished" in result.output, seconds=30

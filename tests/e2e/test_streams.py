@@ -7,15 +7,12 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-import boto3
 import pytest
-from jobgate.adapters import items
-from jobgate.core.liveness import Stop, StopKind
 
 from local.gateway.launch import Gateway
 from local.gateway.limits import Limits
 from local.gateway.settings import Settings
-from local.installation import AGENTS, ALIAS, PRODUCTION_FILE, WEB, production_config
+from local.installation import AGENTS, PRODUCTION_FILE, WEB, production_config
 from local.job import FETCH, JobShell
 from local.repository import push
 
@@ -96,30 +93,22 @@ def shell(stack: Stack, installation: Installation) -> Iterator[JobShell]:
     stack.gitlab.control.finish_job(shell.job)
 
 
-def _end_of_job(stack: Stack, shell: JobShell) -> None:
-    stack.gitlab.control.finish_job(shell.job)
+def _end_of_job(installation: Installation, shell: JobShell) -> None:
+    installation.stack.gitlab.control.finish_job(shell.job)
 
 
-def _removed_entry(stack: Stack, _shell: JobShell) -> None:
-    push(stack, AGENTS, {PRODUCTION_FILE: "ci_access: {}\n"}, "Allow nobody")
+def _removed_entry(installation: Installation, _shell: JobShell) -> None:
+    push(installation.stack, AGENTS, {PRODUCTION_FILE: "ci_access: {}\n"}, "Allow nobody")
 
 
-def _operators_stop(stack: Stack, shell: JobShell) -> None:
-    value = str(shell.job.id)
-    _put_stops(stack, Stop(kind=StopKind.JOB, value=value, until=None, by="ops", why="drill"))
-
-
-def _put_stops(stack: Stack, *stops: Stop) -> None:
-    boto3.client("dynamodb", **stack.aws.client_options).put_item(
-        TableName=stack.aws.outputs["TableName"], Item=items.stops_item(ALIAS, stops)
-    )
+def _operators_stop(installation: Installation, shell: JobShell) -> None:
+    installation.jobgate("revoke", "job", str(shell.job.id), "--why", "drill")
 
 
 @pytest.fixture
 def restored(stack: Stack, shell: JobShell) -> Iterator[None]:
     """Gives back what the tests take away."""
     yield
-    _put_stops(stack)
     # Something new in any case, since git commits no nothing.
     config = f"# after job {shell.job.id}\n{production_config()}"
     push(stack, AGENTS, {PRODUCTION_FILE: config}, "Allow the shop again")
@@ -138,9 +127,10 @@ def restored(stack: Stack, shell: JobShell) -> Iterator[None]:
 @pytest.mark.usefixtures("restored")
 def test_open_streams_end_with_the_right_to_them(
     stack: Stack,
+    installation: Installation,
     shell: JobShell,
     pod: str,
-    take_away: Callable[[Stack, JobShell], None],
+    take_away: Callable[[Installation, JobShell], None],
     reason: str,
 ) -> None:
     log = stack.gateway.logs
@@ -151,7 +141,7 @@ def test_open_streams_end_with_the_right_to_them(
     watch.until(pod)
     objects.until(pod)
 
-    take_away(stack, shell)
+    take_away(installation, shell)
     codes = logs.end(), watch.end(), objects.end()
 
     # kubectl's watches end with 0 whatever ends them; a log that breaks off is an error.

@@ -445,13 +445,27 @@ def test_without_a_pinned_authority_the_public_ones_count(
         caller.send(upstream, cluster=a_cluster(server=upstream.url, ca=None))
 
 
+@pytest.mark.parametrize("name", ["elsewhere.test", "127.0.0.2", "localhost.elsewhere.test"])
 def test_a_certificate_for_another_name_is_refused(
+    caller: Caller, certificate: ServerCertificate, name: str
+) -> None:
+    with RawUpstream(certificate) as upstream:
+        cluster = a_cluster(server=upstream.url, ca=caller.ca, tls_server_name=name)
+        with pytest.raises(Unavailable, match="SSLCertVerificationError"):
+            caller.send(upstream, cluster=cluster)
+        assert upstream.requests == []
+
+
+def test_a_connection_is_kept_for_the_name_that_its_certificate_was_checked_for(
     caller: Caller, certificate: ServerCertificate
 ) -> None:
     with RawUpstream(certificate) as upstream:
-        server = upstream.url.replace("127.0.0.1", "127.0.0.2")
+        named = a_cluster(server=upstream.url, ca=caller.ca, tls_server_name="localhost")
+        other = a_cluster(server=upstream.url, ca=caller.ca, tls_server_name="elsewhere.test")
+        assert caller.body(upstream, cluster=named) == b"ok"
         with pytest.raises(Unavailable):
-            caller.send(upstream, cluster=a_cluster(server=server, ca=caller.ca))
+            caller.send(upstream, cluster=other)
+        assert caller.body(upstream, cluster=named) == b"ok"
 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:1", "ftp://x", "127.0.0.1", "https://"])

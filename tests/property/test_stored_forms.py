@@ -44,6 +44,7 @@ clusters = st.builds(
     ca=st.none() | TEXTS,
     relay_credential=credentials,
     agent_credential=st.none() | credentials,
+    tls_server_name=st.none() | TEXTS,
 )
 words = st.builds(
     JobState,

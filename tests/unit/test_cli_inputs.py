@@ -321,3 +321,17 @@ def test_stored_secrets_are_those_that_gitlab_is_given() -> None:
 def test_unknown_version_of_gitlab_is_unknown(answer: object) -> None:
     with pytest.raises(Unavailable):
         major_version(answer)
+
+
+@pytest.mark.parametrize("name", ["a", "k8s.example.test", "API-1.example", "a." * 3 + "b"])
+def test_host_name_is_a_dns_name(name: str) -> None:
+    assert inputs.host_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "a.", ".a", "a..b", "-a", "a-", "a b", "a\n", "*.a", "a_b", "a" * 64, "a." * 127],
+)
+def test_what_is_no_dns_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="DNS name"):
+        inputs.host_name(name)

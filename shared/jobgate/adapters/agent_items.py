@@ -132,6 +132,8 @@ def cluster_item(cluster: ClusterConnection) -> Item:
     }
     if cluster.ca is not None:
         item["ca"] = {"S": cluster.ca}
+    if cluster.tls_server_name is not None:
+        item["tls_server_name"] = {"S": cluster.tls_server_name}
     if cluster.agent_credential is not None:
         item["agent_credential"] = _credential(cluster.agent_credential)
     if cluster.allow_client_impersonation:
@@ -157,6 +159,7 @@ def cluster_of(item: Item | None) -> ClusterConnection | None:
             relay_credential=_credential_of(item["relay_credential"]),
             agent_credential=None if agent is None else _credential_of(agent),
             allow_client_impersonation=_option(item, _CLIENT_IMPERSONATION),
+            tls_server_name=_text(item, "tls_server_name"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a cluster connection that can't be read") from exc

@@ -88,8 +88,9 @@ class DirectClusterGateway(ClusterGateway):
     def _connection(
         self, cluster: ClusterConnection, certificate: ClientCertificate | None
     ) -> KeptConnection:
-        """The connection for exactly this server, CA and client certificate."""
-        key = (cluster.server, cluster.ca or "", _fingerprint(certificate))
+        """The connection for exactly this server, its name, CA and client certificate."""
+        name = cluster.tls_server_name or ""
+        key = (cluster.server, name, cluster.ca or "", _fingerprint(certificate))
         connection = self._connections.get(key)
         if connection is None:
             connection = KeptConnection(_origin(cluster, certificate), clock=self._clock)
@@ -133,7 +134,7 @@ def _origin(cluster: ClusterConnection, certificate: ClientCertificate | None) -
         tls = _tls(cluster.ca, certificate)
     except (OSError, ValueError) as exc:
         raise Unavailable(f"a cluster's CA or certificate: {type(exc).__name__}") from exc
-    return Origin(parts.hostname, parts.port or 443, tls)
+    return Origin(parts.hostname, parts.port or 443, tls, cluster.tls_server_name)
 
 
 def _tls(ca: str | None, certificate: ClientCertificate | None) -> ssl.SSLContext:

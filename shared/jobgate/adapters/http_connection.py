@@ -32,11 +32,15 @@ _KEEPALIVE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where to connect; `tls` is None for plain HTTP. The certificate must name `host`."""
+    """Where to connect; `tls` is None for plain HTTP.
+
+    The certificate must name `server_name`, or `host` where that is None.
+    """
 
     host: str
     port: int
     tls: ssl.SSLContext | None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,7 @@ class KeptConnection:
             return Wire(
                 self._origin.tls.wrap_socket(
                     sock,
-                    server_hostname=self._origin.host,
+                    server_hostname=self._origin.server_name or self._origin.host,
                     session=self._session,
                     suppress_ragged_eofs=False,
                 )

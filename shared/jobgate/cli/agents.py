@@ -51,6 +51,10 @@ def register(
         typer.Option("--eks-role", metavar="ARN", help="The role that the relay assumes for it."),
     ] = None,
     ca: Annotated[Path | None, typer.Option("--ca", help="The cluster's CA, as PEM.")] = None,
+    tls_server_name: Annotated[
+        str | None,
+        typer.Option("--tls-server-name", help="The certificate's name, if it isn't the URL's."),
+    ] = None,
     agent_credential_file: Annotated[
         Path | None,
         typer.Option(
@@ -102,6 +106,7 @@ def register(
         relay_credential=relay,
         agent_credential=own,
         allow_client_impersonation=allow_client_impersonation,
+        tls_server_name=None if tls_server_name is None else inputs.host_name(tls_server_name),
         wanted_id=wanted_id,
     )
     agent_id = registration.register(connected.aws, connected.stack, connected.table, agent)
@@ -256,6 +261,7 @@ def _connection_fields(cluster: ClusterConnection) -> dict[str, str | bool | Non
     return {
         "server": cluster.server,
         "private_ca": cluster.ca is not None,
+        "tls_server_name": cluster.tls_server_name,
         "relay_credential": cluster.relay_credential.kind,
         "agent_credential": None if own is None else own.kind,
         "client_impersonation": cluster.allow_client_impersonation,

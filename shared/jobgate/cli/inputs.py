@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # GitLab, agent names: an RFC 1123 label.
 _AGENT_NAME_FORM = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _AGENT_NAME_MAX = 63
+_HOST_NAME_MAX = 253
+_HOST_NAME_FORM = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.(?!$)|$))+")
 # RFC 6750, 2.1.
 _BEARER_FORM = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 # A value in Secrets Manager holds 65,536 bytes.
@@ -94,6 +96,13 @@ def https_url(text: str, option: str) -> str:
     if any(part is not None and part != "" for part in extra):
         raise InvalidRequest(f"{option} may hold no user, query or fragment.")
     return text.rstrip("/")
+
+
+def host_name(text: str) -> str:
+    """A DNS name, as a certificate holds it (RFC 1123, 2.1)."""
+    if len(text) > _HOST_NAME_MAX or not _HOST_NAME_FORM.fullmatch(text):
+        raise InvalidRequest("--tls-server-name must be a DNS name.")
+    return text
 
 
 def audience(text: str, *, instance_urls: tuple[str, ...]) -> str:

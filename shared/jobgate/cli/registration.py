@@ -53,6 +53,7 @@ class NewAgent:
     relay_credential: CredentialFile | EKSCredential
     agent_credential: CredentialFile | EKSCredential | None
     allow_client_impersonation: bool = False
+    tls_server_name: str | None = None
     wanted_id: int | None = None
 
 
@@ -115,6 +116,7 @@ def _connection(stack: Stack, agent: NewAgent, agent_id: int) -> ClusterConnecti
         relay_credential=_reference(agent.relay_credential, f"{prefix}/relay"),
         agent_credential=None if own is None else _reference(own, f"{prefix}/agent"),
         allow_client_impersonation=agent.allow_client_impersonation,
+        tls_server_name=agent.tls_server_name,
     )
 
 

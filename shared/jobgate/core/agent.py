@@ -145,7 +145,8 @@ class ClusterConnection:
 
     `relay_credential` may impersonate and nothing else; `agent_credential` holds the agent's own
     rights and is used for agent mode alone. With `allow_client_impersonation` a client may say
-    there as whom it asks, and the agent's own rights decide whether it may.
+    there as whom it asks, and the agent's own rights decide whether it may. `tls_server_name` is
+    the name in the API server's certificate where it isn't the one in `server`.
     """
 
     issuer: str
@@ -157,3 +158,4 @@ class ClusterConnection:
     relay_credential: ClusterCredential
     agent_credential: ClusterCredential | None
     allow_client_impersonation: bool = False
+    tls_server_name: str | None = None
