@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -262,10 +263,14 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
 
 def by_agent(change: IndexChange) -> Iterator[tuple[AgentSnapshot, set[Subject]]]:
     """Each agent of a change with its subjects."""
-    agents = {s.agent_id: s for snapshots in change.values() for s in snapshots}
+    agents: dict[int, AgentSnapshot] = {}
+    subjects: dict[int, set[Subject]] = defaultdict(set)
+    for subject, some in change.items():
+        for agent in some:
+            agents[agent.agent_id] = agent
+            subjects[agent.agent_id].add(subject)
     for agent_id, agent in agents.items():
-        ids = ((subject, {s.agent_id for s in some}) for subject, some in change.items())
-        yield agent, {subject for subject, found in ids if agent_id in found}
+        yield agent, subjects[agent_id]
 
 
 def _is_newest(reading: int) -> str:
