@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import parse_qsl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jobgate.core.kubernetes_request import KubernetesRequest, kubernetes_request
+
+_VECTORS = Path(__file__).parents[1] / "vectors" / "kubernetes_requests.json"
 
 
 def _resource(verb: str, **values: str) -> KubernetesRequest:
@@ -160,3 +167,16 @@ def test_long_running_requests_are_those_of_the_api_server(
 )
 def test_any_request_can_be_read(method: str, path: str, query: list[tuple[str, str]]) -> None:
     assert isinstance(kubernetes_request(method, path, query), KubernetesRequest)
+
+
+def test_a_request_is_read_as_the_api_servers_own_code_reads_it() -> None:
+    """The answers are those of k8s.io/apiserver 0.36.4, `RequestInfoFactory.NewRequestInfo`."""
+    rows = json.loads(_VECTORS.read_text())
+    assert len(rows) == 300
+    for row in rows:
+        path, _, query = row["target"].partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        read = asdict(kubernetes_request(row["method"], path, pairs))
+        assert {name: value for name, value in read.items() if value or name == "is_resource"} == (
+            row["reads_as"]
+        ), row
