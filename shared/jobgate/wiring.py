@@ -89,6 +89,7 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
     from jobgate.adapters.decision_store import DecisionStore
     from jobgate.adapters.deployment_reader import DeploymentReader
     from jobgate.adapters.eks_tokens import EKSTokens
+    from jobgate.adapters.http_connection import Timeouts
     from jobgate.adapters.log import write_line
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.adapters.signed_aws import SignedAWS
@@ -99,7 +100,8 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
 
     settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
-    call = SignedAWS(environment, clock=_clock)
+    # An open stream stands still while AWS is asked again whether it may go on.
+    call = SignedAWS(environment, clock=_clock, timeouts=Timeouts(connect=1, send=1, head=2))
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
     admission = Admission(
         deployment=deployment,

@@ -633,6 +633,7 @@ def test_an_event_of_another_form_is_answered_and_sends_nothing(
     )
     assert response.status == 400
     assert json.loads(b"".join(response.body))["reason"] == "BadRequest"
+    assert [json.loads(line)["error"] for line in parts.lines] == ["UnreadableEvent"]
     assert parts.clusters.sent == []
 
 

@@ -13,6 +13,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.http_connection import Timeouts
 from jobgate.adapters.signature_v4 import AWSCredentials, signed_headers
 from jobgate.adapters.signed_aws import SignedAWS
 from jobgate.core.errors import Unavailable
@@ -71,6 +72,14 @@ def test_the_signature_is_botocores_bit_for_bit(
             Credentials(access_key, secret_key, session), service, region
         ).add_auth(request)
     assert {k.lower(): v for k, v in ours} == {k.lower(): v for k, v in request.headers.items()}
+
+
+ENVIRONMENT = {
+    "AWS_REGION": "eu-central-1",
+    "AWS_ACCESS_KEY_ID": "AKIA",
+    "AWS_SECRET_ACCESS_KEY": "canary",
+    "AWS_SESSION_TOKEN": "session",
+}
 
 
 class FakeAWS:
@@ -132,13 +141,7 @@ class Caller:
         self.clock = Clock()
         self.pauses: list[float] = []
         self.call = SignedAWS(
-            {
-                "AWS_REGION": "eu-central-1",
-                "AWS_ACCESS_KEY_ID": "AKIA",
-                "AWS_SECRET_ACCESS_KEY": "canary",
-                "AWS_SESSION_TOKEN": "session",
-                "AWS_ENDPOINT_URL": aws.url,
-            },
+            ENVIRONMENT | {"AWS_ENDPOINT_URL": aws.url},
             clock=self.clock,
             pause=self.pauses.append,
         )
@@ -263,6 +266,18 @@ def test_an_idle_connection_is_replaced_after_a_while(aws: Caller) -> None:
     aws.clock.now = NOW + 60
     aws.call("dynamodb", "GetItem", {})
     assert aws.aws.connections == 2
+
+
+def test_a_silent_aws_is_given_up_after_the_given_times() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        call = SignedAWS(
+            ENVIRONMENT | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+            clock=Clock(),
+            pause=lambda _seconds: None,
+            timeouts=Timeouts(connect=0.05, send=0.05, head=0.05),
+        )
+        with pytest.raises(Unavailable, match="TimeoutError"):
+            call("dynamodb", "GetItem", {})
 
 
 def test_nobody_there_is_unavailable() -> None:

@@ -64,7 +64,8 @@ class SignedAWS:
     """An `AWSCall`.
 
     `environment` is what Lambda gives: region, credentials, and perhaps AWS_ENDPOINT_URL and
-    AWS_CA_BUNDLE, as AWS's own SDKs read them. Raises ValueError naming what is missing.
+    AWS_CA_BUNDLE, as AWS's own SDKs read them. `timeouts` are those of each try, of which a call
+    that may be repeated has three. Raises ValueError naming what is missing.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SignedAWS:
         *,
         clock: Clock,
         pause: Callable[[float], None] = time.sleep,
+        timeouts: Timeouts = _TIMEOUTS,
     ) -> None:
         self._region = _required(environment, "AWS_REGION")
         self.credentials = own_credentials(environment, clock=clock)
@@ -80,6 +82,7 @@ class SignedAWS:
         self._ca_file = environment.get("AWS_CA_BUNDLE") or None
         self._clock = clock
         self._pause = pause
+        self._timeouts = timeouts
         self._tls: ssl.SSLContext | None = None
         self._connections: dict[str, tuple[str, KeptConnection]] = {}
 
@@ -132,11 +135,11 @@ class SignedAWS:
             "POST",
             request_head("POST", "/", (*headers, ("Content-Length", str(len(body))))),
             body,
-            timeouts=_TIMEOUTS,
+            timeouts=self._timeouts,
             repeatable=operation in _REPEATABLE,
         )
         try:
-            return exchange.head.status, _whole(exchange)
+            return exchange.head.status, _whole(exchange, self._timeouts.head)
         finally:
             exchange.close()
 
@@ -186,10 +189,10 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     return environment[name]
 
 
-def _whole(exchange: Exchange) -> bytes:
-    until = time.monotonic() + _TIMEOUTS.head
+def _whole(exchange: Exchange, seconds: float) -> bytes:
+    until = time.monotonic() + seconds
     pieces, size = [], 0
-    for piece in exchange.body(tick=1):
+    for piece in exchange.body(tick=min(seconds, 1)):
         pieces.append(piece)
         size += len(piece)
         if size > _ANSWER_MAX_BYTES:
