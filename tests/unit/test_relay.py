@@ -659,3 +659,12 @@ def test_no_record_shows_a_token(parts: RelayParts) -> None:
     )
     b"".join(_ask(parts, request).body)
     assert "canary" not in "".join(parts.lines)
+
+
+def test_no_connection_is_taken_into_a_snapshot(parts: RelayParts) -> None:
+    closed: list[str] = []
+    endpoint = RelayEndpoint(
+        parts.relay(), log=parts.lines.append, close=lambda: closed.append("all")
+    )
+    endpoint.before_snapshot()
+    assert closed == ["all"]

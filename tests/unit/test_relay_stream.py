@@ -113,6 +113,7 @@ def _error_event(line: bytes) -> str:
     ("facts", "reason"),
     [
         (FINISHED, "job_finished"),
+        (some_facts(state=JobState(status="failed", source="probe", seen_at=NOW)), "job_finished"),
         (ALL_STOPPED, "stopped"),
         (some_facts(stops=None), "stopped"),
         (some_facts(snapshot=a_snapshot(projects={})), "not_listed"),

@@ -416,12 +416,15 @@ def test_a_snapshot_is_taken_between_the_hooks(tmp_path: Path) -> None:
             process.communicate(timeout=20)
 
 
-def test_a_hook_that_fails_after_the_restore_is_reported_and_ends_it(tmp_path: Path) -> None:
-    app = _SNAP_APP + "handler.after_restore = lambda: 1 / 0\n"
+@pytest.mark.parametrize(
+    ("hook", "path"), [("before_snapshot", "init/error"), ("after_restore", "restore/error")]
+)
+def test_a_hook_that_fails_is_reported_and_ends_it(tmp_path: Path, hook: str, path: str) -> None:
+    app = _SNAP_APP + f"handler.{hook} = lambda: 1 / 0\n"
     with FakeRuntimeAPI() as api:
         process = _started(tmp_path, api.address, app, **_SNAP_START)
         posted = api.answer()
-        assert posted.line == "POST /2018-06-01/runtime/restore/error HTTP/1.1"
+        assert posted.line == f"POST /2018-06-01/runtime/{path} HTTP/1.1"
         assert posted.headers["lambda-runtime-function-error-type"] == "Runtime.ZeroDivisionError"
         process.communicate(timeout=20)
         assert process.returncode == 1

@@ -196,19 +196,21 @@ def _snapshot(api: RuntimeAPI, handler: Handler) -> None:
 
     A handler may have `before_snapshot` and `after_restore`, without arguments.
     """
-    _call_hook(handler, "before_snapshot")
+    _call_hook(handler, "before_snapshot", api.fail_init)
     api.restore_next()
+    _call_hook(handler, "after_restore", api.fail_restore)
+
+
+def _call_hook(handler: Handler, name: str, report: Callable[[str, str], None]) -> None:
     try:
-        _call_hook(handler, "after_restore")
+        getattr(handler, name, _nothing)()
     except Exception as exc:
-        api.fail_restore(f"Runtime.{type(exc).__name__}", "the handler can't go on")
-        raise RuntimeAPIError("a hook failed") from exc
+        report(f"Runtime.{type(exc).__name__}", "a hook of the handler failed")
+        raise RuntimeAPIError("a hook of the handler failed") from exc
 
 
-def _call_hook(handler: Handler, name: str) -> None:
-    hook = getattr(handler, name, None)
-    if hook is not None:
-        hook()
+def _nothing() -> None:
+    """What a handler without a hook does."""
 
 
 if __name__ == "__main__":
