@@ -519,6 +519,8 @@ def test_an_answer_ends_the_doubt_and_keeps_when_it_was_asked(stores: Stores) ->
     hook, answer = b.a_state(seen_at=b.NOW - 900), b.a_state(source="probe", seen_at=b.NOW)
     stores.jobs.put("main", job.job_id, hook)
     stores.jobs.ask("main", job.job_id, now=b.NOW)
+    # A hook answers no question: where questions alone count, it ends no doubt.
+    stores.jobs.put("main", job.job_id, hook)
     asked = stores.state(job)
 
     stores.jobs.put("main", job.job_id, answer)

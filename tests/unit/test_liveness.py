@@ -127,6 +127,11 @@ def test_an_answer_is_awaited_as_long_as_its_asker_may_wait(
     assert is_being_asked(life, bounds=BOUNDS, now=b.NOW + after) is expected
 
 
+def test_a_hook_from_a_moment_ahead_is_no_reason_not_to_ask_where_questions_alone_count() -> None:
+    assert due(HOOK, job_end="probe", after=-LEEWAY / 2)
+    assert not due(HOOK, job_end="both", after=-LEEWAY / 2)
+
+
 # --- How long a word counts ---
 
 

@@ -34,7 +34,7 @@ class DynamoDBJobStates(JobStates):
         return self._update(
             items.job_key(issuer, job_id),
             items.job_word(word) | self._kept_from(word.seen_at),
-            " REMOVE asked_since",
+            " REMOVE asked_since" if word.source == "probe" else "",
             _NOT_ENDED,
         )
 

@@ -59,7 +59,7 @@ class JobLife:
 
     `hook_at` and `probe_at` are when the last hook came and when the last answered question was
     put; `asked_at` when the last question was put, answered or not; `asked_since` the first
-    question since the last word.
+    question since the last answer.
     """
 
     status: str | None = None
@@ -78,10 +78,10 @@ class JobLife:
         """What is known after a word; an end stays the end whatever is heard later."""
         if self.finished:
             return self
-        heard = {"hook_at" if word.source == "hook" else "probe_at": word.seen_at}
-        return dataclasses.replace(
-            self, status=word.status, finished_at=word.finished_at, asked_since=None, **heard
-        )
+        known = dataclasses.replace(self, status=word.status, finished_at=word.finished_at)
+        if word.source == "hook":
+            return dataclasses.replace(known, hook_at=word.seen_at)
+        return dataclasses.replace(known, probe_at=word.seen_at, asked_since=None)
 
     def asked(self, now: float) -> JobLife:
         """What is known once a question is put."""
@@ -102,8 +102,9 @@ def probe_is_due(life: JobLife, *, settings: Settings, bounds: Bounds, now: floa
         return False
     if _is_within(bounds.probe_floor, life.asked_at, bounds, now):
         return False
-    silence = bounds.hook_silence if settings.job_end == "both" else 0
-    return not _is_within(silence, life.hook_at, bounds, now)
+    if settings.job_end == "probe":
+        return True
+    return not _is_within(bounds.hook_silence, life.hook_at, bounds, now)
 
 
 def is_being_asked(life: JobLife, *, bounds: Bounds, now: float) -> bool:
