@@ -184,11 +184,8 @@ class JobLookup(Protocol):
         """Where the job's project is now, without configuration projects."""
         ...
 
-    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
-        """Where configuration projects are now, by id; an unknown one is left out.
-
-        They are given as their snapshots have them.
-        """
+    def config_places(self, agents: Iterable[AgentSnapshot]) -> Mapping[int, ProjectPlace]:
+        """Where these agents' configuration projects are now, by id; an unknown one is left out."""
         ...
 
     def environment_slug(self) -> str | None:

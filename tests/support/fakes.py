@@ -199,8 +199,8 @@ class _FakeLookup(JobLookup):
     ) -> Surroundings:
         return self._told.found or Surroundings(place=place, chain=chain)
 
-    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
-        wanted = {project.project_id for project in projects}
+    def config_places(self, agents: Iterable[AgentSnapshot]) -> Mapping[int, ProjectPlace]:
+        wanted = {agent.config_project.project_id for agent in agents}
         return {i: self._told.places[i] for i in wanted if i in self._told.places}
 
     def environment_slug(self) -> str | None:

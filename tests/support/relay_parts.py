@@ -214,9 +214,9 @@ class Store(RelayStore, Lookups, JobLookup):
     ) -> Surroundings:
         return Surroundings(place=place, chain=chain)
 
-    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
+    def config_places(self, agents: Iterable[AgentSnapshot]) -> Mapping[int, ProjectPlace]:
         place = self.config_place
-        return {} if place is None else {project.project_id: place for project in projects}
+        return {} if place is None else {a.config_project.project_id: place for a in agents}
 
     def project_runs_job(self) -> bool:
         raise AssertionError("the relay knows by the access token")

@@ -317,6 +317,20 @@ def test_stored_secrets_are_those_that_gitlab_is_given() -> None:
     assert body["enable_ssl_verification"] is True
 
 
+def test_a_system_hook_is_told_of_pushes_of_many_branches_and_others_of_jobs() -> None:
+    made = new_secrets(signing=True)
+    asked = {
+        scope.kind: {name for name, on in hook_body(scope, "u", made).items() if on is True}
+        for scope in (GROUP, HookScope("instance", 0))
+    }
+
+    always = {"push_events", "tag_push_events", "enable_ssl_verification"}
+    assert asked == {
+        "group": always | {"job_events"},
+        "instance": always | {"repository_update_events"},
+    }
+
+
 @pytest.mark.parametrize("answer", [None, [], {}, {"version": "x"}, {"version": None}])
 def test_unknown_version_of_gitlab_is_unknown(answer: object) -> None:
     with pytest.raises(Unavailable):

@@ -70,7 +70,7 @@ def test_a_fresh_place_is_read_once_and_then_remembered() -> None:
     setting = Setting()
 
     for job_id in (1, 2, 3):
-        found = setting.of(job_id=job_id).config_places([b.a_config_project()])
+        found = setting.of(job_id=job_id).config_places([b.an_agent()])
         assert found == {b.CONFIG_PROJECT: b.a_config_place()}
 
     assert setting.store.reads == [[b.CONFIG_PROJECT]]
@@ -79,13 +79,13 @@ def test_a_fresh_place_is_read_once_and_then_remembered() -> None:
 
 def test_a_remembered_place_is_believed_as_long_as_a_stored_one() -> None:
     setting = Setting()
-    setting.of().config_places([b.a_config_project()])
+    setting.of().config_places([b.an_agent()])
     setting.move_config_project(b.OTHER_ROOT, "ext")
 
     setting.clock.advance(BOUNDS.chain_fresh)
-    before = setting.of().config_places([b.a_config_project()])[b.CONFIG_PROJECT]
+    before = setting.of().config_places([b.an_agent()])[b.CONFIG_PROJECT]
     setting.clock.advance(1)
-    after = setting.of().config_places([b.a_config_project()])[b.CONFIG_PROJECT]
+    after = setting.of().config_places([b.an_agent()])[b.CONFIG_PROJECT]
 
     assert (before.root_id, after.root_id) == (b.TOP, b.OTHER_ROOT)
     assert setting.store.saved_places[KEY] == after
@@ -94,12 +94,14 @@ def test_a_remembered_place_is_believed_as_long_as_a_stored_one() -> None:
 def test_a_remembered_place_that_its_snapshot_contradicts_is_found_anew() -> None:
     # An event marks what is stored and has the project refreshed: so a warm function learns of it.
     setting = Setting()
-    setting.of().config_places([b.a_config_project()])
+    setting.of().config_places([b.an_agent()])
     setting.move_config_project(b.OTHER_ROOT, "ext")
     setting.store.saved_places.clear()
-    moved = b.a_config_project(path="ext/agents", root_id=b.OTHER_ROOT)
+    moved = b.an_agent(config_project=b.a_config_project(root_id=b.OTHER_ROOT))
+    in_doubt = b.an_agent(doubt_since=b.NOW)
 
-    for snapshots in ([moved], [b.a_config_project(), moved]):
+    for snapshots in ([moved], [b.an_agent(), moved], [in_doubt]):
+        setting.lookups.places.keep(KEY, b.a_config_place())
         found = setting.of().config_places(snapshots)
         assert found[b.CONFIG_PROJECT].root_id == b.OTHER_ROOT
 
@@ -108,7 +110,7 @@ def test_a_strangers_job_makes_nobody_ask_where_a_configuration_project_is() -> 
     setting = Setting()
     setting.store.saved_places.clear()
 
-    found = setting.of(project_path="stranger/app").config_places([b.a_config_project()])
+    found = setting.of(project_path="stranger/app").config_places([b.an_agent()])
 
     assert (found, setting.gitlab.calls) == ({}, [])
 
@@ -119,7 +121,7 @@ def test_while_gitlab_is_away_a_configuration_project_stays_where_it_was_known_t
     setting.store.saved_places[KEY] = b.a_config_place(fetched_at=OLD)
 
     for _ in range(3):
-        found = setting.of().config_places([b.a_config_project()])
+        found = setting.of().config_places([b.an_agent()])
         assert found == {b.CONFIG_PROJECT: b.a_config_place(fetched_at=OLD)}
 
     assert len(setting.gitlab.calls) == 1
@@ -130,20 +132,20 @@ def test_a_configuration_project_that_gitlab_does_not_show_is_unknown() -> None:
     setting.store.saved_places.clear()
     setting.gitlab.projects.clear()
 
-    assert setting.of().config_places([b.a_config_project()]) == {}
+    assert setting.of().config_places([b.an_agent()]) == {}
 
 
 def test_the_jobs_own_project_is_not_looked_up_twice() -> None:
     setting = Setting()
 
-    assert setting.of(project_id=b.CONFIG_PROJECT).config_places([b.a_config_project()]) == {}
+    assert setting.of(project_id=b.CONFIG_PROJECT).config_places([b.an_agent()]) == {}
     assert setting.store.reads == []
 
 
 def test_where_everything_is_in_scope_nothing_is_looked_up() -> None:
     setting = Setting(settings=Settings(instance_wide=True))
 
-    assert setting.of().config_places([b.a_config_project()]) == {}
+    assert setting.of().config_places([b.an_agent()]) == {}
     assert setting.store.reads == []
 
 
@@ -162,7 +164,7 @@ def test_all_that_one_request_asks_for_shares_one_budget() -> None:
 
     lookup.project_runs_job()
     lookup.surroundings(None, None)
-    lookup.config_places([b.a_config_project()])
+    lookup.config_places([b.an_agent()])
     lookup.environment_slug()
 
     assert setting.gitlabs == 1

@@ -171,7 +171,10 @@ def hook_body(scope: HookScope, url: str, made: HookSecrets) -> dict[str, Any]:
         "tag_push_events": True,
         "enable_ssl_verification": True,
     }
-    if scope.kind != "instance":  # system hooks carry no job events
+    if scope.kind == "instance":
+        # They carry no job events, but one for a push of more branches than have their own.
+        body["repository_update_events"] = True
+    else:
         body["job_events"] = True
     return body if made.signing_token is None else body | {"signing_token": made.signing_token}
 

@@ -102,9 +102,9 @@ class JobDecisions:
         group_ids = [group.namespace_id for group in chain.groups] if chain else []
         candidates = facts.project_agents | self.store.agents_of_groups(job.issuer, group_ids)
         agents = self.store.snapshots(job.issuer, candidates)
-        config_projects = [a.config_project for a in agents.values() if a is not None]
         where = dataclasses.replace(
-            surroundings, config_places=lookup.config_places(config_projects)
+            surroundings,
+            config_places=lookup.config_places(agent for agent in agents.values() if agent),
         )
         return tuple(
             Judged(agent_id, agent, self._decision(job, facts, agent_id, agent, where))

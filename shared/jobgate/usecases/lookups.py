@@ -16,7 +16,7 @@ from jobgate.usecases.namespaces import NamespaceTree
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from jobgate.core.agent import ConfigProject
+    from jobgate.core.agent import AgentSnapshot
     from jobgate.core.bounds import Bounds
     from jobgate.core.job import JobIdentity
     from jobgate.core.liveness import JobLife
@@ -106,16 +106,19 @@ class _LazyLookup(JobLookup):
             stored = Surroundings(place=None, chain=chain)
         return self._asked(("place", job.issuer, job.project_id), self._fetched) or stored
 
-    def config_places(self, projects: Iterable[ConfigProject]) -> Mapping[int, ProjectPlace]:
+    def config_places(self, agents: Iterable[AgentSnapshot]) -> Mapping[int, ProjectPlace]:
         """See `JobLookup.config_places`."""
         if self._shared.settings.instance_wide:
             return {}
         issuer, remembered = self._job.issuer, self._shared.places
         # No decision asks where the job's own project is as a configuration project.
-        roots: dict[int, set[int]] = defaultdict(set)
-        for project in projects:
+        roots: dict[int, set[int | None]] = defaultdict(set)
+        for agent in agents:
+            project = agent.config_project
             if project.project_id != self._job.project_id:
-                roots[project.project_id].add(project.root_id)
+                # One in doubt may have been moved out of our token's sight.
+                is_sure = agent.doubt_since is None
+                roots[project.project_id].add(project.root_id if is_sure else None)
         found = {i: place for i in roots if (place := remembered.get((issuer, i)))}
         # A project that was moved is known to its snapshot within seconds, by an event; what a warm
         # function remembers of it is then not what counts.

@@ -63,7 +63,7 @@ class RelayFactsCache:
         # First of all: its answer is awaited by others, and LAZY_BUDGET is for all of this.
         life = lookup.life(facts.state)
         surroundings = lookup.surroundings(facts.place, facts.chain)
-        places = lookup.config_places([facts.snapshot.config_project])
+        places = lookup.config_places([facts.snapshot])
         return (
             dataclasses.replace(facts, state=life),
             dataclasses.replace(surroundings, config_places=places),
