@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.ports import Deployment, GitLabOfJobs, JobStates, Lookups, RefreshQueue
+    from jobgate.usecases.explain import Explain
     from jobgate.usecases.hook_events import HookEvents
 
     Handler = Callable[[dict[str, Any], Any], Any]
@@ -29,32 +30,50 @@ _REFRESH_SECONDS = 50.0  # all calls to GitLab of one refresh; the function has 
 
 def token_exchange(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/token_exchange`."""
-    from jobgate.adapters.decision_store import DecisionStore
-    from jobgate.adapters.deployment_reader import DeploymentReader
-    from jobgate.adapters.exchange_counts import DynamoDBExchangeCounter, DynamoDBRedeemedTokens
+    from jobgate.adapters.exchange_counts import DynamoDBRedeemedTokens
     from jobgate.adapters.exchange_http import ExchangeHTTP
-    from jobgate.adapters.id_tokens import IDTokenVerifier
     from jobgate.adapters.kms_signer import KMSSigner
-    from jobgate.adapters.log import log, write_line
+    from jobgate.adapters.log import log
     from jobgate.adapters.signed_aws import SignedAWS
     from jobgate.usecases.exchange import Exchange
+
+    settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
+    call = SignedAWS(environment, clock=_clock)
+    explaining = explain(environment, call, settings=settings, bounds=bounds)
+    deployment = explaining.deployment
+    exchange = Exchange(
+        deployment=deployment,
+        tokens=explaining.tokens,
+        decisions=explaining.decisions,
+        redeemed=DynamoDBRedeemedTokens(call, environment["JOBGATE_TABLE"]),
+        signer=KMSSigner(call, deployment, clock=_clock),
+        bounds=bounds,
+        clock=_clock,
+        new_id=_new_id,
+    )
+    return ExchangeHTTP(exchange, explaining, deployment, clock=_clock, log=log)
+
+
+def explain(
+    environment: Mapping[str, str], call: AWSCall, *, settings: Settings, bounds: Bounds
+) -> Explain:
+    """What the exchange decides, for its own function and for `jobgate explain`."""
+    from jobgate.adapters.decision_store import DecisionStore
+    from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.exchange_counts import DynamoDBExchangeCounter
+    from jobgate.adapters.id_tokens import IDTokenVerifier
+    from jobgate.adapters.log import write_line
     from jobgate.usecases.explain import Explain
     from jobgate.usecases.job_decisions import JobDecisions
     from jobgate.usecases.presented_token import PresentedTokens
     from jobgate.usecases.throttle import Throttle
 
-    settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
-    call = SignedAWS(environment, clock=_clock)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    counter = DynamoDBExchangeCounter(call, table)
     decisions = JobDecisions(
         deployment=deployment,
-        throttle=Throttle(
-            deployment=deployment,
-            counter=DynamoDBExchangeCounter(call, table),
-            settings=settings,
-            clock=_clock,
-        ),
+        throttle=Throttle(deployment=deployment, counter=counter, settings=settings, clock=_clock),
         store=DecisionStore(call, table, clock=_clock),
         lookups=_lookups(environment, call, deployment, settings=settings, bounds=bounds),
         settings=settings,
@@ -67,18 +86,7 @@ def token_exchange(environment: Mapping[str, str]) -> Handler:
         clock=_clock,
         new_id=_new_id,
     )
-    exchange = Exchange(
-        deployment=deployment,
-        tokens=tokens,
-        decisions=decisions,
-        redeemed=DynamoDBRedeemedTokens(call, table),
-        signer=KMSSigner(call, deployment, clock=_clock),
-        bounds=bounds,
-        clock=_clock,
-        new_id=_new_id,
-    )
-    explain = Explain(deployment=deployment, tokens=tokens, decisions=decisions)
-    return ExchangeHTTP(exchange, explain, deployment, clock=_clock, log=log)
+    return Explain(deployment=deployment, tokens=tokens, decisions=decisions)
 
 
 def relay(environment: Mapping[str, str]) -> RelayEndpoint:

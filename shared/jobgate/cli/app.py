@@ -9,8 +9,9 @@ from typer.core import TyperGroup
 
 from jobgate.cli import agents, gitlab_commands, issuers, keys, queue, stop_commands
 from jobgate.cli import decide as offline
+from jobgate.cli import explain as online
 from jobgate.cli import lint as linting
-from jobgate.cli.connect import AsJSON, StackName, connect
+from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
 from jobgate.cli.inputs import certificate_authority, read_file
 from jobgate.cli.output import Output, plain
@@ -143,6 +144,24 @@ def decide_command(
 ) -> None:
     """Decide offline what a job would get of each agent. Exit code 0, allowed or not."""
     offline.show(Output(as_json=as_json), offline.decide(agents_folders, instance, claims))
+
+
+@app.command("explain")
+def explain_command(
+    context: typer.Context,
+    *,
+    stack: StackName,
+    claims: Annotated[Path, typer.Option("--claims", help="An ID token's payload, as JSON.")],
+    agent: Annotated[
+        str | None, typer.Option("--agent", help="One agent alone, by its context.")
+    ] = None,
+    issuer: IssuerAlias = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Show what a job would get of the deployment now, and why not. Exit code 0, allowed or not."""
+    connected = connect(context, stack, as_json=as_json)
+    text = read_file(claims, "--claims")
+    online.show(connected, online.explain(connected, text, issuer=issuer, agent=agent))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidRequest, Unavailable
+from jobgate.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """The outputs of a deployed stack (template.yaml, Outputs), and its parameters in seconds."""
+    """The outputs of a deployed stack (template.yaml, Outputs), and what its parameters say."""
 
     name: str
     base_url: str
@@ -32,6 +33,7 @@ class Stack:
     cluster_secret_prefix: str
     operator_log: str
     bounds: Bounds = field(default_factory=Bounds)
+    settings: Settings = field(default_factory=Settings)
 
 
 def read_stack(aws: AWSCall, name: str) -> Stack:
@@ -62,6 +64,7 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],
             operator_log=outputs["OperatorLogName"],
             bounds=_bounds(stack),
+            settings=_settings(stack),
         )
     except KeyError as exc:
         raise InvalidRequest(f"The stack {name!r} isn't Jobgate's: no output {exc}.") from exc
@@ -72,6 +75,14 @@ def _bounds(stack: Mapping[str, Any]) -> Bounds:
     names = {field.name: f"{_camel_case(field.name)}Seconds" for field in fields(Bounds)}
     known = {name: float(given[key]) for name, key in names.items() if key in given}
     return Bounds(**known)
+
+
+def _settings(stack: Mapping[str, Any]) -> Settings:
+    given = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", ())}
+    names = {field.name: _camel_case(field.name) for field in fields(Settings)}
+    return Settings.from_environment(
+        {f"JOBGATE_{name.upper()}": given[key] for name, key in names.items() if key in given}
+    )
 
 
 def _camel_case(name: str) -> str:
