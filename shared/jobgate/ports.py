@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent_folder import FileKind
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.commit_status import CommitStatus
+    from jobgate.core.gitlab_token import TokenEnd
     from jobgate.core.hook import HookScope
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, VerifiedJob
@@ -509,6 +510,14 @@ class RefreshQueue(Protocol):
     ) -> None:
         """Hand over what a webhook said of a job, where it couldn't be judged or written."""
         ...
+
+
+class TokenEnds(Protocol):
+    """Remembers until when GitLab's run-time tokens are good."""
+
+    def token_end(self, issuer: str) -> TokenEnd | None: ...
+
+    def note_token_end(self, issuer: str, end: TokenEnd) -> None: ...
 
 
 class ConfigProjects(Protocol):

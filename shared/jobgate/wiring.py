@@ -203,18 +203,35 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
 
 def reconcile(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/reconcile`."""
+    from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.log import write_line
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+    from jobgate.adapters.secrets import SecretReader
+    from jobgate.adapters.token_ends import DynamoDBTokenEnds, token_end_asker
     from jobgate.usecases.reconcile import Reconcile
+    from jobgate.usecases.token_watch import TokenWatch
 
-    call = _boto()
+    call, table = _boto(), environment["JOBGATE_TABLE"]
+    bounds = Bounds.from_environment(environment)
+    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    secrets = SecretReader(call, clock=_clock)
+    tokens = TokenWatch(
+        issuers=lambda: deployment().issuers,
+        ask=token_end_asker(deployment, secrets, environment["JOBGATE_GITLAB_TOKENS_SECRET"]),
+        ends=DynamoDBTokenEnds(call, table),
+        recorder=write_line,
+        clock=_clock,
+    )
     use_case = Reconcile(
-        projects=DynamoDBRefreshStore(call, environment["JOBGATE_TABLE"]),
+        projects=DynamoDBRefreshStore(call, table),
         queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
     )
 
     def handler(_event: dict[str, Any], _context: object) -> dict[str, int]:
-        return {"queued": use_case.run()}
+        queued = use_case.run()
+        tokens.run()
+        return {"queued": queued}
 
     return handler
 

@@ -83,6 +83,8 @@ VARIABLES = {
     "ReconcileFunction": {
         "JOBGATE_TABLE",
         "JOBGATE_REFRESH_QUEUE_URL",
+        "JOBGATE_GITLAB_TOKENS_SECRET",
+        "JOBGATE_ISSUERS_MAX_AGE",
     },
     "TokenExchangeFunction": {
         "JOBGATE_TABLE",
@@ -137,6 +139,7 @@ VARIABLES = {
 SECRET_READERS = {
     "GitLabTokens": {
         "ConfigRefreshFunction",
+        "ReconcileFunction",
         "TokenExchangeFunction",
         "RelayFunction",
     },

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import agent_items
+from jobgate.adapters import agent_items, items
 from jobgate.adapters.hook_sightings import DynamoDBHookSightings
 from jobgate.adapters.job_states import DynamoDBJobStates
 from jobgate.adapters.place_store import DynamoDBPlaces
@@ -15,6 +15,7 @@ from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.adapters.secrets import SecretReader
 from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
 from jobgate.core.bounds import Bounds
+from jobgate.core.gitlab_token import TokenEnd
 from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 from moto import mock_aws
@@ -631,6 +632,29 @@ def test_status_of_a_processed_head_with_a_webhook_has_no_finding(
     (row,) = answer.json
     assert (row["head"], row["commit"], row["findings"], row["unknown"]) == (head, head, [], None)
     assert (row["webhook"]["kind"], row["webhook"]["id"]) == ("group", GROUP)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (TokenEnd(expires_at="2027-02-01", good=True, noted_at=NOW), "ends within 16 days"),
+        (TokenEnd(expires_at=None, good=False, noted_at=NOW), "isn't accepted by GitLab"),
+        (TokenEnd(expires_at="2027-12-01", good=True, noted_at=NOW), None),
+    ],
+)
+def test_status_tells_of_a_token_that_ends(
+    stack: OperatorsStack, gitlab: Control, end: TokenEnd, said: str | None
+) -> None:
+    processed(stack, gitlab.commit("top/agents", {"x": str(end)}))
+    connect(stack, "top")
+    stack.table.put(items.token_end_item("main", end))
+
+    answer = stack.run("status", "--json")
+
+    expected = [] if said is None else [f"the run-time token {said}: jobgate gitlab rotate-token"]
+    assert answer.json[0]["findings"] == expected
+    assert stack.run("gitlab", "rotate-token").code == 0
+    assert stack.json("status")[0]["findings"] == []
 
 
 def test_status_tells_of_a_head_that_is_not_processed(

@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobgate.core.errors import Unavailable
+from jobgate.core.gitlab_token import TokenEnd
 from jobgate.core.hook import HookSeen
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
@@ -80,6 +81,11 @@ def config_project_key(issuer: str, project_id: int) -> Item:
 def job_key(issuer: str, job_id: int) -> Item:
     """Of a job's state."""
     return key(f"JOB#{issuer}#{job_id}", "STATE")
+
+
+def token_end_key(issuer: str) -> Item:
+    """Of what GitLab last said of an issuer's run-time token."""
+    return key(f"GITLAB_TOKEN#{issuer}", "RUN_TIME")
 
 
 def hook_seen_key(issuer: str, kind: str, scope_id: int) -> Item:
@@ -223,6 +229,18 @@ def job_life_of(item: Item | None, *, now: float) -> JobLife:
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a job's state that can't be read") from exc
+
+
+def token_end_item(issuer: str, end: TokenEnd) -> Item:
+    """What GitLab last said of a run-time token; never the token."""
+    return token_end_key(issuer) | _body(
+        {"expires_at": end.expires_at, "good": end.good, "noted_at": end.noted_at}
+    )
+
+
+def token_end_of(item: Item | None) -> TokenEnd | None:
+    """The reverse of `token_end_item`."""
+    return _read(item, lambda body: TokenEnd(**body))
 
 
 def hook_seen_item(issuer: str, kind: str, scope_id: int, seen: HookSeen) -> Item:

@@ -10,6 +10,7 @@ from jobgate.adapters import items
 from jobgate.cli import agent_ids, gitlab_calls, inputs, stored_secrets
 from jobgate.cli.connect import AsJSON, Connected, StackName, connect
 from jobgate.cli.errors import Refused
+from jobgate.cli.token_rotation import forget_end
 from jobgate.core.errors import InvalidRequest
 from jobgate.core.issuer import Issuer
 
@@ -94,6 +95,7 @@ def add(
         secret = connected.stack.gitlab_status_token
         stored_secrets.change_entry(connected.aws, secret, issuer.alias, status_token)
     connected.registry.save_issuer(issuer)
+    forget_end(connected, issuer)
     _tell(connected, issuer, facts)
 
 

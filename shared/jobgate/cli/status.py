@@ -6,12 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import agent_items
+from jobgate.adapters import agent_items, items
 from jobgate.cli import gitlab_calls
 from jobgate.cli.gitlab_status import hook_health
 from jobgate.cli.output import age
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest, Unavailable
+from jobgate.core.gitlab_token import days_left, ends_soon
 from jobgate.usecases.namespaces import NamespaceTree
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _row(connected: Connected, instances: _Instances, project: ConfigProjectItem
     hook = instances.webhook(project, now)
     problems = sum(len(snapshot.problems) for snapshot in snapshots)
     findings = [
+        *_token_findings(connected, project.issuer),
         *([f"{problems} problems: jobgate agent show"] if problems else []),
         *([project.last_error] if project.last_error else []),
         *(["the head isn't processed"] if now.head not in (None, project.last_commit) else []),
@@ -122,6 +124,18 @@ def _row(connected: Connected, instances: _Instances, project: ConfigProjectItem
         "findings": findings,
         "unknown": now.error,
     }
+
+
+def _token_findings(connected: Connected, alias: str) -> list[str]:
+    """What the schedule last read of the run-time token's end."""
+    end = items.token_end_of(connected.table.get(items.token_end_key(alias)))
+    if end is None:
+        return []
+    left = days_left(end.expires_at, now=connected.outside.clock())
+    if end.good and not ends_soon(left):
+        return []
+    lack = f"ends within {left} days" if end.good else "isn't accepted by GitLab"
+    return [f"the run-time token {lack}: jobgate gitlab rotate-token"]
 
 
 def _hook_findings(hook: HookHealth | None, now: _Now) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
+from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.cli import gitlab_tokens, stored_secrets
 from jobgate.cli.errors import Refused
@@ -41,6 +42,7 @@ def rotate_token(connected: Connected, issuer: Issuer, *, days: int) -> None:
             "GitLab has ended the old token, and the new one couldn't be stored: make another one "
             "in GitLab and give it to `jobgate issuer add`."
         ) from exc
+    forget_end(connected, issuer)
     connected.output.say(f"The run-time token of {issuer.alias!r} is new, until {ends}.")
     connected.output.result({"issuer": issuer.alias, "expires_at": ends})
 
@@ -52,9 +54,15 @@ def replace_token(connected: Connected, issuer: Issuer, token: str) -> None:
         raise Refused(gitlab_tokens.sentences(state)[0])
     secret = connected.stack.gitlab_tokens
     stored_secrets.change_entry(connected.aws, secret, issuer.alias, token)
+    forget_end(connected, issuer)
     connected.output.say(gitlab_tokens.sentences(state)[0])
     connected.output.say("Revoke the old one in GitLab once a minute has passed.")
     connected.output.result({"issuer": issuer.alias, "expires_at": state.expires_at})
+
+
+def forget_end(connected: Connected, issuer: Issuer) -> None:
+    """Have the schedule's next round read until when the new token is good."""
+    connected.table.delete(items.token_end_key(issuer.alias))
 
 
 def _rotated(connected: Connected, issuer: Issuer, old: str, days: int) -> tuple[str, str]:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 
 from jobgate.core.errors import Unavailable
 
 WARN_DAYS = 30
 _SECONDS_A_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEnd:
+    """What GitLab last said of a token: its date, None for never, and whether it's good at all."""
+
+    expires_at: str | None
+    good: bool
+    noted_at: float
 
 
 def days_left(expires_at: str | None, *, now: float) -> int | None:
