@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
-from jobgate.core.liveness import NOTHING_HEARD, JobLife
+from jobgate.core.liveness import NOTHING_HEARD, JobLife, StopKind
+from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
+from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.job_watch import JobWatch, RecordedEnds
 from jobgate.usecases.lookups import LazyLookups
+from jobgate.usecases.presented_token import Refused
 
 from tests.support import builders as b
-from tests.support.fakes import FakeClock, FakeJobStates, FakePlaceStore
+from tests.support.exchanges import an_exchange
+from tests.support.fakes import (
+    FakeClock,
+    FakeExchangeStore,
+    FakeJobStates,
+    FakeLookups,
+    FakePlaceStore,
+    FakeTokenVerifier,
+)
 from tests.support.refresh_fakes import FakeGitLab
 
 if TYPE_CHECKING:
@@ -248,3 +259,52 @@ def test_a_status_that_was_told_is_not_asked_for_twice_by_one_request() -> None:
     assert lookup.life(NOTHING_HEARD).status == "running"
     assert lookup.project_runs_job()
     assert world.gitlab.calls == [ASK]
+
+
+# --- What an exchange makes of it ---
+
+
+def redeemed(lookups: FakeLookups, **facts: Any) -> Exchanged | Refused:
+    return an_exchange(
+        verifier=FakeTokenVerifier({"t": b.a_verified_job(expires_at=int(b.NOW) + 7200)}),
+        store=FakeExchangeStore(
+            b.some_facts(**facts), [b.an_agent(projects={b.APP: b.an_entry()})]
+        ),
+        lookups=lookups,
+    ).redeem("t")
+
+
+@pytest.mark.parametrize(
+    ("life", "reason"),
+    [
+        (b.a_life(b.a_state("failed", source="probe")), Reason.JOB_FINISHED),
+        (b.a_life(b.a_state(source="probe", seen_at=b.NOW - 300)), Reason.JOB_UNKNOWN),
+        (NOTHING_HEARD.asked(b.NOW - 900), Reason.JOB_UNKNOWN),
+    ],
+)
+def test_an_exchange_goes_by_what_was_found_out(life: JobLife, reason: Reason) -> None:
+    outcome = redeemed(FakeLookups(life=life), state=b.a_state())
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("life", "lives"),
+    [(b.a_life(b.a_state(source="probe")), 3600), (NOTHING_HEARD.asked(b.NOW), 900)],
+)
+def test_a_token_lives_by_what_was_found_out(life: JobLife, lives: int) -> None:
+    outcome = redeemed(FakeLookups(life=life))
+
+    assert isinstance(outcome, Exchanged)
+    assert outcome.expires_in == lives
+
+
+@pytest.mark.parametrize("stops", [None, (b.a_stop(StopKind.ALL),)])
+def test_nobody_is_asked_about_a_job_that_an_operator_has_stopped(stops: Any) -> None:
+    lookups = FakeLookups(life=b.a_life(b.a_state()))
+
+    outcome = redeemed(lookups, stops=stops)
+
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, lookups.lives) == (Reason.STOPPED, [])
