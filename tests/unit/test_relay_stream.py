@@ -44,6 +44,7 @@ class Scripted:
 
     parts: RelayParts = field(default_factory=RelayParts)
     script: list[tuple[float, bytes | Callable[[], None]]] = field(default_factory=list)
+    started_at: float = NOW
 
     def at(self, seconds: float, what: bytes | Callable[[], None]) -> None:
         self.script.append((seconds, what))
@@ -68,10 +69,10 @@ class Scripted:
         ticks = 0
         for seconds, what in self.script:
             while ticks * 0.5 < seconds:
-                self.parts.clock.now = NOW + ticks * 0.5
+                self.parts.clock.now = self.started_at + ticks * 0.5
                 ticks += 1
                 yield b""
-            self.parts.clock.now = NOW + seconds
+            self.parts.clock.now = self.started_at + seconds
             if callable(what):
                 what()
             else:
@@ -256,6 +257,19 @@ def test_a_retired_key_or_a_forgotten_token_ends_what_it_began(scripted: Scripte
     body, _ = _all(scripted.ask(watch="1"))
 
     assert "token_invalid" in _error_event(body)
+
+
+@pytest.mark.parametrize("seconds", [0.6, 60])
+def test_an_answer_that_was_long_in_coming_is_decided_about_before_its_first_byte(
+    scripted: Scripted, seconds: float
+) -> None:
+    scripted.parts.bounds = replace(scripted.parts.bounds, relay_cache=0.5)
+    scripted.at(0, b"secret")
+    response = scripted.ask(TEXT)
+    scripted.parts.store.facts = FINISHED
+    scripted.started_at = NOW + seconds
+
+    assert _all(response) == (b"", "StreamCut")
 
 
 # --- The facts can't be had ---

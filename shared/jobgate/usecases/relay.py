@@ -130,6 +130,7 @@ class Relay:
             withdrawal=withdrawal,
             is_json_watch=is_json_watch(trail.values["verb"], upstream.status, upstream.headers),
             decision_id=trail.decision_id,
+            allowed_at=trail.began_at,
             deadline=trail.deadline,
             keepalive_seconds=self.admission.bounds.stream_keepalive,
             believed_seconds=self.admission.bounds.relay_cache,

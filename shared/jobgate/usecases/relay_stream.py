@@ -33,8 +33,10 @@ _MARGIN_SECONDS = 2.0
 
 @dataclass(slots=True, kw_only=True)
 class RelayStream:
-    """One answer's body. `deadline` in epoch seconds; `withdrawal` says why it may not go on.
+    """One answer's body. `withdrawal` says why it may not go on.
 
+    `allowed_at` is when it was decided to ask for it (the answer may have been long in coming), and
+    `deadline` when Lambda's time is over, both in epoch seconds.
     `keepalive_seconds`: a silent JSON watch then gets a byte. `believed_seconds`: how old what
     `withdrawal` rests on may be.
 
@@ -47,6 +49,7 @@ class RelayStream:
     withdrawal: Callable[[], Refusal | None]
     is_json_watch: bool
     decision_id: str
+    allowed_at: float
     deadline: float
     keepalive_seconds: float
     believed_seconds: float
@@ -56,7 +59,6 @@ class RelayStream:
     refusal: Refusal | None = None
     _is_between: bool = True
     _looked_at: float = 0
-    _allowed_at: float = 0
     _sent_at: float = 0
 
     def pieces(self) -> Iterator[bytes]:
@@ -64,7 +66,7 @@ class RelayStream:
 
         Raises StreamCut and Unavailable, where the end of the items would look like success.
         """
-        self._looked_at = self._allowed_at = self._sent_at = self.clock()
+        self._looked_at, self._sent_at = self.allowed_at, self.clock()
         try:
             for piece in self.upstream.chunks():
                 refusal = self._refusal()
@@ -95,10 +97,10 @@ class RelayStream:
         except Unavailable as exc:
             self._looked_at = self.clock()
             patience = _FACTS_MAX_AGE_SECONDS - self.believed_seconds
-            if 0 <= self._looked_at - self._allowed_at < patience:
+            if 0 <= self._looked_at - self.allowed_at < patience:
                 return None
             return Refusal(reason=Reason.JOB_UNKNOWN, cause=str(exc))
-        self._looked_at, self._allowed_at = self.clock(), now
+        self._looked_at, self.allowed_at = self.clock(), now
         return refusal
 
     def _passed(self, piece: bytes) -> bytes:
