@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.header_matrix import CANARY, CARRIED, NEVER, SPELLINGS, raw_lines
 from tests.support.recorded_cluster import lines_of
 
 if TYPE_CHECKING:
@@ -17,72 +18,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 
-_CANARY = "canary-of-the-caller"
 _PATH = "/api/v1/namespaces/shop/pods"
 
-# What the relay sets itself, and what proxies and API servers believe: none of it travels.
-_NEVER = (
-    "Authorization",
-    "Audit-ID",
-    "Content-Length",
-    "Cookie",
-    "Host",
-    "Impersonate-Extra-agent.gitlab.com%2fid",
-    "Impersonate-Extra-Scopes",
-    "Impersonate-Group",
-    "Impersonate-Uid",
-    "Impersonate-User",
-    "Proxy-Authorization",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Forwarded-User",
-    "X-Real-Ip",
-    "X-Remote-Extra-Scopes",
-    "X-Remote-Group",
-    "X-Remote-Uid",
-    "X-Remote-User",
-)
-# These travel under their own name, as they came.
-_CARRIED = (
-    "Accept",
-    "Accept-Encoding",
-    "Content-Type",
-    "Content-Encoding",
-    "User-Agent",
-    "Kubectl-Command",
-    "Kubectl-Session",
-)
-_SPELLINGS = ("as it is", "lower", "UPPER", "_ for -", "twice", "in Connection", "space behind")
 
-
-def _spelled(name: str, spelling: str) -> list[bytes]:
-    value = _CANARY
-    match spelling:
-        case "lower":
-            lines = [f"{name.lower()}: {value}"]
-        case "UPPER":
-            lines = [f"{name.upper()}: {value}"]
-        case "_ for -":
-            lines = [f"{name.replace('-', '_')}: {value}"]
-        case "twice":
-            lines = [f"{name}: {value}", f"{name}: {value}-2"]
-        case "in Connection":
-            lines = [f"Connection: {name}, close", f"{name}: {value}"]
-        case "space behind":
-            lines = [f"{name} : {value}"]
-        case _:
-            lines = [f"{name}: {value}"]
-    return [line.encode() for line in lines]
-
-
-@pytest.mark.parametrize("spelling", _SPELLINGS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
 def test_no_header_leaks_and_none_of_ours_is_lost(
     recorded: RecordedCluster, identity: list[bytes], spelling: str
 ) -> None:
     ends = []
-    for name in _NEVER:
-        statuses, requests = recorded.arrived(recorded.head(_PATH, _spelled(name, spelling)))
+    for name in NEVER:
+        statuses, requests = recorded.arrived(recorded.head(_PATH, raw_lines(name, spelling)))
         assert len(requests) <= 1, (name, requests)
         if requests:
             lines = lines_of(requests[0])
@@ -100,15 +45,15 @@ def test_no_header_leaks_and_none_of_ours_is_lost(
 def test_what_is_carried_arrives_once_under_its_own_name(
     recorded: RecordedCluster, identity: list[bytes], spelling: str
 ) -> None:
-    for name in _CARRIED:
-        statuses, requests = recorded.arrived(recorded.head(_PATH, _spelled(name, spelling)))
+    for name in CARRIED:
+        statuses, requests = recorded.arrived(recorded.head(_PATH, raw_lines(name, spelling)))
         assert [lines_of(request) for request in requests] == [
-            recorded.expected(_PATH, identity, [f"{name}: {_CANARY}".encode()])
+            recorded.expected(_PATH, identity, [f"{name}: {CANARY}".encode()])
         ], name
         assert statuses == (200,), name
 
 
-@pytest.mark.parametrize("name", [*_NEVER, "Accept", "User-Agent"])
+@pytest.mark.parametrize("name", [*NEVER, "Accept", "User-Agent"])
 def test_naming_our_headers_in_connection_takes_none_away(
     recorded: RecordedCluster, identity: list[bytes], name: str
 ) -> None:
