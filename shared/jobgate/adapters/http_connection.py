@@ -89,6 +89,7 @@ class KeptConnection:
         self._clock = clock
         self._idle: tuple[Wire, float] | None = None
         self._session: ssl.SSLSession | None = None
+        self._session_of: Wire | None = None
 
     def send(
         self, method: str, head: bytes, body: bytes, *, timeouts: Timeouts, repeatable: bool
@@ -110,8 +111,9 @@ class KeptConnection:
 
     def give_back(self, wire: Wire) -> None:
         """Keep a connection whose answer was read to its end."""
-        if isinstance(wire.sock, ssl.SSLSocket):
-            self._session = wire.sock.session
+        if wire is not self._session_of and isinstance(wire.sock, ssl.SSLSocket):
+            # Once a connection, as it's a copy of everything that the handshake came to.
+            self._session, self._session_of = wire.sock.session, wire
         self._idle = wire, self._clock()
 
     def close(self) -> None:

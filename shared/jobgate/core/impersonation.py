@@ -6,6 +6,7 @@ impersonation" (authentication reference) for the header lines.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
@@ -111,6 +112,7 @@ def fault_of_static_identity(
     return next((f"{text!r} {why}" for text, why in _unfit((*texts, *extras))), None)
 
 
+@functools.lru_cache(maxsize=64)
 def impersonation_headers(identity: Identity) -> tuple[tuple[str, str], ...]:
     """The `Impersonate-*` header lines, one value a line, in a fixed order.
 

@@ -6,6 +6,7 @@ API server judges the percent-decoded path, so this does too.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -74,6 +75,11 @@ def kubernetes_request(
 
     Never raises: what can't be understood has fewer attributes, as at the API server.
     """
+    return _read(method, path, tuple(query))
+
+
+@functools.lru_cache(maxsize=16)  # the parts of one flow ask one after another
+def _read(method: str, path: str, query: tuple[tuple[str, str], ...]) -> KubernetesRequest:
     decoded = unquote(path, errors="replace").strip("/")
     parts = decoded.split("/") if decoded else []
     plain = KubernetesRequest(verb=method.lower())
@@ -92,7 +98,7 @@ def kubernetes_request(
     namespace, parts = _without_namespace(parts)
     resource, name, subresource = _resource_parts(parts, verb)
     if not name:
-        verb, name = _verb_on_collection(verb, tuple(query))
+        verb, name = _verb_on_collection(verb, query)
     return KubernetesRequest(
         verb=verb,
         is_resource=True,

@@ -231,10 +231,11 @@ def _is_faithful(incoming: IncomingRequest, path: str) -> bool:
         return False
     if incoming.body and incoming.method in _WITHOUT_BODY:
         return False
-    names = [name for name, _ in _carried(incoming)]
+    carried = _carried(incoming)
+    names = [name for name, _ in carried]
     if any(names.count(name) > 1 for name in _ONCE):
         return False
-    if not all(_FIELD_TEXT.fullmatch(value) for _, value in _carried(incoming)):
+    if not all(_FIELD_TEXT.fullmatch(value) for _, value in carried):
         return False
     texts = [text for pair in incoming.query for text in pair]
     if any(map(_UNDECODABLE.search, texts)) or not all(key for key, _ in incoming.query):
