@@ -85,6 +85,11 @@ lint-template: .venv/.ready .venv-sam/.ready
 	@# Circular references show only in what the template is translated to.
 	@.venv/bin/python -m local.sam_template template.yaml | .venv/bin/cfn-lint
 
+.PHONY: checkov
+checkov: .venv/.ready .venv-checkov/.ready ## Check the template as it is deployed against checkov's rules
+	@.venv/bin/python -m local.cloudformation template.yaml >.checkov.json
+	@.venv-checkov/bin/checkov --config-file .checkov.yaml --file .checkov.json
+
 .PHONY: mutate
 mutate: .venv-mutation/.ready ## Mutate the decision core; fails where its tests kill less than 95 %
 	@nice -n 10 .venv-mutation/bin/python tests/mutation.py
@@ -105,7 +110,7 @@ lock: .venv/.ready ## Lock the dependencies anew, with hashes and without addres
 	@compile="$(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header"; \
 	$$compile pyproject.toml -o shared/requirements.txt; \
 	$$compile pyproject.toml --extra cli --group dev -o requirements/dev.txt; \
-	for group in bootstrap go ministack sam; do \
+	for group in bootstrap checkov go ministack sam; do \
 	  $$compile --group $$group -o requirements/$$group.txt; \
 	done; \
 	$$compile --group mutation -c requirements/dev.txt -o requirements/mutation.txt; \

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from local.gateway.api import read_api, resolve
+from local.cloudformation import evaluated
+from local.gateway.api import read_api
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,8 +118,8 @@ def _read(
 
 def _reserved(properties: Mapping[str, Any], template: Mapping[str, Any]) -> int | None:
     """From the template, since ministack's CloudFormation doesn't set it."""
-    value = properties.get("ReservedConcurrentExecutions")
-    return None if value is None else int(resolve(value, template))
+    value = evaluated(dict(properties), template).get("ReservedConcurrentExecutions")
+    return None if value is None else int(value)
 
 
 def _layer(properties: Mapping[str, Any], build_folder: Path) -> Path | None:

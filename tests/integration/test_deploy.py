@@ -44,6 +44,8 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AWS]:
 def test_outputs_name_what_the_operators_command_needs(aws: AWS) -> None:
     assert aws.outputs.keys() == {
         "BaseUrl",
+        "ApiId",
+        "AccessLogGroupName",
         "TableName",
         "SigningKeyAArn",
         "SigningKeyBArn",

@@ -1,0 +1,225 @@
+"""What the template's optional parameters do, read from what CloudFormation would make of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cfnlint.api
+import pytest
+
+from local.cloudformation import evaluated, resources
+from local.sam_template import translate
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
+
+FUNCTIONS = {
+    "GitlabWebhook": 3,
+    "ConfigRefresh": 12,
+    "Reconcile": 1,
+    "TokenExchange": 20,
+    "Relay": 50,
+}
+KEY = "arn:aws:kms:eu-central-1:111111111111:key/11111111-1111-1111-1111-111111111111"
+BOUNDARY = "arn:aws:iam::111111111111:policy/boundary"
+EVERY_OPTION = {
+    **{f"{name}Concurrency": str(value) for name, value in FUNCTIONS.items()},
+    "SubnetIds": "subnet-1,subnet-2",
+    "SecurityGroupIds": "sg-1",
+    "PrivateEndpointIds": "vpce-1,vpce-2",
+    "DomainName": "jobgate.example",
+    "CertificateArn": "arn:aws:acm:eu-central-1:111111111111:certificate/1",
+    "DataKeyArn": KEY,
+    "PermissionsBoundaryArn": BOUNDARY,
+}
+# What an access log's line may say. Everything else that API Gateway knows, such as a query or a
+# header, could hold a token.
+LOGGED = {
+    "requestId",
+    "requestTimeEpoch",
+    "identity.sourceIp",
+    "httpMethod",
+    "resourcePath",
+    "path",
+    "status",
+    "responseLength",
+    "responseLatency",
+    "integrationLatency",
+    "awsEndpointRequestId",
+    "error.responseType",
+    "wafResponseCode",
+}
+
+
+@pytest.fixture(scope="module")
+def usual() -> dict[str, Any]:
+    return resources(translate(TEMPLATE, {}))
+
+
+@pytest.fixture(scope="module")
+def full() -> dict[str, Any]:
+    return resources(translate(TEMPLATE, EVERY_OPTION))
+
+
+def test_template_with_every_option_has_no_finding_of_cfn_lint() -> None:
+    findings = cfnlint.api.lint_all(json.dumps(translate(TEMPLATE, EVERY_OPTION)))
+
+    assert [str(found) for found in findings if found.rule.severity != "informational"] == []
+
+
+def test_no_concurrency_is_reserved_unless_asked_for(usual: dict[str, Any]) -> None:
+    for name in FUNCTIONS:
+        assert "ReservedConcurrentExecutions" not in usual[f"{name}Function"]["Properties"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_concurrency_is_reserved_for_each_function_by_its_own_parameter(
+    full: dict[str, Any], name: str
+) -> None:
+    reserved = full[f"{name}Function"]["Properties"]["ReservedConcurrentExecutions"]
+
+    assert reserved == str(FUNCTIONS[name])
+
+
+def test_access_log_says_nothing_that_may_hold_a_token(usual: dict[str, Any]) -> None:
+    (stage,) = of_type(usual, "AWS::ApiGateway::Stage")
+    setting = stage["AccessLogSetting"]
+
+    line = json.loads(setting["Format"])
+    assert set(re.findall(r"\$context\.([\w.]+)", setting["Format"])) == LOGGED
+    assert all(re.fullmatch(r"\$context\.[\w.]+", value) for value in line.values())
+    assert setting["DestinationArn"] == {"Fn::GetAtt": ["AccessLogGroup", "Arn"]}
+    assert usual["AccessLogGroup"]["Properties"]["RetentionInDays"] == 90
+
+
+@pytest.mark.parametrize(
+    ("choice", "made"),
+    [
+        ("create-role", {"AccessLogGroup", "ApiGatewayAccount", "ApiGatewayLogRole"}),
+        ("account-role", {"AccessLogGroup"}),
+        ("off", set()),
+    ],
+)
+def test_account_s_log_role_is_set_only_where_that_was_chosen(choice: str, made: set[str]) -> None:
+    deployed = resources(translate(TEMPLATE, {"AccessLogs": choice}))
+
+    parts = {"AccessLogGroup", "ApiGatewayAccount", "ApiGatewayLogRole"}
+    (stage,) = of_type(deployed, "AWS::ApiGateway::Stage")
+    assert deployed.keys() & parts == made
+    assert ("AccessLogSetting" in stage) is ("AccessLogGroup" in made)
+
+
+def test_account_s_log_role_outlives_the_stack(usual: dict[str, Any]) -> None:
+    assert usual["ApiGatewayAccount"]["DeletionPolicy"] == "Retain"
+    assert usual["ApiGatewayLogRole"]["DeletionPolicy"] == "Retain"
+
+
+def test_table_is_protected_from_deletion_unless_that_was_turned_off(usual: dict[str, Any]) -> None:
+    without = resources(translate(TEMPLATE, {"DeletionProtection": "false"}))
+
+    assert usual["Table"]["Properties"]["DeletionProtectionEnabled"] == "true"
+    assert without["Table"]["Properties"]["DeletionProtectionEnabled"] == "false"
+
+
+def test_functions_are_in_no_network_unless_subnets_were_named(usual: dict[str, Any]) -> None:
+    assert "UseSubnets" not in usual
+    for name in FUNCTIONS:
+        assert "VpcConfig" not in usual[f"{name}Function"]["Properties"]
+
+
+def test_named_subnets_are_every_function_s(full: dict[str, Any]) -> None:
+    for name in FUNCTIONS:
+        assert full[f"{name}Function"]["Properties"]["VpcConfig"] == {
+            "SubnetIds": ["subnet-1", "subnet-2"],
+            "SecurityGroupIds": ["sg-1"],
+        }
+    assert roles_of(full["UseSubnets"]) == {f"{name}Role" for name in FUNCTIONS}
+
+
+def test_code_of_a_function_can_not_use_the_right_to_network_interfaces(
+    full: dict[str, Any],
+) -> None:
+    allow, deny = full["UseSubnets"]["Properties"]["PolicyDocument"]["Statement"]
+
+    assert all(re.fullmatch(r"ec2:[A-Z]\w+", action) for action in allow["Action"])
+    assert (deny["Effect"], deny["Action"], deny["Resource"]) == ("Deny", "ec2:*", "*")
+    assert deny["Condition"].keys() == {"ArnLike"}
+    assert deny["Condition"]["ArnLike"].keys() == {"lambda:SourceFunctionArn"}
+
+
+def test_api_is_private_where_endpoints_were_named_and_answers_them_alone(
+    usual: dict[str, Any], full: dict[str, Any]
+) -> None:
+    (public,) = of_type(usual, "AWS::ApiGateway::RestApi")
+    (private,) = of_type(full, "AWS::ApiGateway::RestApi")
+    (anyone,) = public["Body"]["x-amazon-apigateway-policy"]["Statement"]
+    (endpoints,) = private["Body"]["x-amazon-apigateway-policy"]["Statement"]
+
+    assert public["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert "Condition" not in anyone
+    assert private["EndpointConfiguration"] == {
+        "Types": ["PRIVATE"],
+        "VpcEndpointIds": ["vpce-1", "vpce-2"],
+    }
+    assert endpoints["Condition"] == {"StringEquals": {"aws:SourceVpce": ["vpce-1", "vpce-2"]}}
+
+
+def test_name_of_one_s_own_is_the_only_one(usual: dict[str, Any], full: dict[str, Any]) -> None:
+    named = translate(TEMPLATE, EVERY_OPTION)
+    (unnamed_api,) = of_type(usual, "AWS::ApiGateway::RestApi")
+    (named_api,) = of_type(full, "AWS::ApiGateway::RestApi")
+
+    assert executes(unnamed_api)
+    assert not executes(named_api)
+    assert full["DomainNameOfApi"]["Properties"]["SecurityPolicy"] == "TLS_1_2"
+    assert "DomainNameOfApi" not in usual
+    assert evaluated(named["Outputs"]["BaseUrl"]["Value"], named) == {
+        "Fn::Sub": "https://${DomainName}"
+    }
+
+
+def test_data_key_is_that_of_everything_at_rest(full: dict[str, Any]) -> None:
+    table = full["Table"]["Properties"]["SSESpecification"]
+
+    assert table == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY}
+    for queue in of_type(full, "AWS::SQS::Queue"):
+        assert (queue["KmsMasterKeyId"], queue["SqsManagedSseEnabled"]) == (KEY, False)
+    for secret in of_type(full, "AWS::SecretsManager::Secret"):
+        assert secret["KmsKeyId"] == KEY
+    (statement,) = full["UseDataKey"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert statement["Resource"] == KEY
+    assert roles_of(full["UseDataKey"]) == {f"{name}Role" for name in FUNCTIONS}
+
+
+def test_without_a_data_key_everything_is_encrypted_by_aws(usual: dict[str, Any]) -> None:
+    assert "UseDataKey" not in usual
+    assert usual["Table"]["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+    for queue in of_type(usual, "AWS::SQS::Queue"):
+        assert queue["SqsManagedSseEnabled"] is True
+        assert "KmsMasterKeyId" not in queue
+
+
+def test_permissions_boundary_is_that_of_every_role(
+    usual: dict[str, Any], full: dict[str, Any]
+) -> None:
+    assert not any("PermissionsBoundary" in role for role in of_type(usual, "AWS::IAM::Role"))
+    assert {role.get("PermissionsBoundary") for role in of_type(full, "AWS::IAM::Role")} == {
+        BOUNDARY
+    }
+
+
+def of_type(made: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [resource["Properties"] for resource in made.values() if resource["Type"] == kind]
+
+
+def roles_of(policy: dict[str, Any]) -> set[str]:
+    return {role["Ref"] for role in policy["Properties"]["Roles"]}
+
+
+def executes(api: dict[str, Any]) -> bool:
+    """Whether the name that AWS gives an API answers."""
+    (server,) = api["Body"]["servers"]
+    return not server["x-amazon-apigateway-endpoint-configuration"]["disableExecuteApiEndpoint"]
