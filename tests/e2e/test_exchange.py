@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from local.installation import ALIAS, AUDIENCE, STRANGER, WEB, Installation, con
 from local.job import JobShell
 from local.kubernetes.progress import TerminalProgress
 from local.stack import Stack
+from tests.support.documented_calls import documented_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,6 +159,22 @@ def test_a_bound_token_is_refused_elsewhere(job: JobShell, installation: Install
     job.run(f"sed -i 's|/agents/{own['id']}|/agents/{other['id']}|' $KUBECONFIG")
 
     assert "wrong_agent" in job.run("kubectl get pods --request-timeout=20s").output
+
+
+CALLS = documented_calls(Path(__file__).parents[2] / "docs/exchange.md")
+
+
+def test_the_page_shows_calls_good_and_bad() -> None:
+    assert len(CALLS) >= 11
+
+
+@pytest.mark.parametrize("number", range(len(CALLS)))
+def test_a_documented_call_is_answered_as_the_page_shows(job: JobShell, number: int) -> None:
+    call = CALLS[number]
+
+    output = job.run(call.command).output
+
+    assert call.fits(output), (call.command, call.answer, output)
 
 
 def test_an_explanation_is_read_at_a_terminal(job: JobShell, stack: Stack) -> None:
