@@ -145,6 +145,7 @@ HOSTILE: dict[str, Callable[[Tokens], str]] = {
         {"iss": b.BASE_URL, "aud": f"{b.BASE_URL}/agents", "exp": NOW + 99}, EC, "ES256"
     ),
     "one byte too long": lambda t: t.of() + "A" * (64 * 1024 - len(t.of()) + 1),
+    "too long, and well signed": claim(x="A" * 49_000),
     # Parts that aren't JSON objects, or not the same to every reader.
     "a header twice the algorithm": lambda t: t.under(
         b'{"alg":"RS256","alg":"RS256","kid":"key-1"}'

@@ -450,6 +450,15 @@ def test_an_agent_that_exists_but_does_not_list_the_job_is_as_one_that_does_not_
     assert setting.reason(resource="top/sub1/agents:staging") is Reason.NOT_LISTED
 
 
+def test_a_target_that_a_stranger_guessed_is_as_one_that_does_not_exist() -> None:
+    agent = b.an_agent(groups={b.TOP: b.an_entry("top")})
+    job = b.a_job(project_path="stranger/app", namespace_id=77)
+
+    for resource in ("top/sub1/agents:prod", "top/sub1/agents:nothing"):
+        setting = Setting(agent, verified=b.a_verified_job(job), surroundings=UNKNOWN)
+        assert setting.reason(resource=resource) is Reason.NOT_LISTED
+
+
 @pytest.mark.parametrize(
     ("state", "lives"), [(None, 900), (b.a_state(), 3600), (b.a_state(source="probe"), 3600)]
 )

@@ -263,6 +263,14 @@ def test_a_token_signed_with_the_public_key_as_a_secret_is_invalid(
     assert gitlab.outcome(f"{signed}.{base64url(code)}") == "invalid"
 
 
+@pytest.mark.parametrize("header", [{"alg": "RS512"}, {"alg": "ES256"}, {"crit": []}, {"kid": 1}])
+def test_a_header_that_is_refused_anyway_makes_nobody_fetch_keys(
+    gitlab: GitLab, header: dict[str, Any]
+) -> None:
+    assert gitlab.outcome(gitlab.token(header=header)) == "invalid"
+    assert gitlab.fetches == (0, 0)
+
+
 def test_a_token_of_another_algorithm_is_invalid_even_with_a_published_key(gitlab: GitLab) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     public = jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
