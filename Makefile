@@ -95,10 +95,11 @@ mutate: .venv-mutation/.ready ## Mutate the decision core; fails where its tests
 	@nice -n 10 .venv-mutation/bin/python tests/mutation.py
 
 .PHONY: bench
-bench: .venv/.ready .venv-ministack/.ready ## Measure reading a configuration, deciding on it, and the exchange
+bench: .venv/.ready .venv-ministack/.ready .venv-sam/.ready .venv-bench/.ready ## Measure configuration, decisions, exchange, relay
 	@.venv/bin/python -m benchmarks.configuration
 	@.venv/bin/python -m benchmarks.decisions
 	@.venv/bin/python -m benchmarks.exchange
+	@.venv/bin/python -m benchmarks.relay --docs docs
 
 .PHONY: fmt
 fmt: .venv/.ready ## Format the code and mend what can be mended
@@ -115,4 +116,5 @@ lock: .venv/.ready ## Lock the dependencies anew, with hashes and without addres
 	done; \
 	$$compile --group mutation -c requirements/dev.txt -o requirements/mutation.txt; \
 	$$compile --group runtime -c requirements/dev.txt -o requirements/runtime.txt; \
+	$$compile --group bench -c requirements/dev.txt -o requirements/bench.txt; \
 	$$compile --group clients --no-deps -o requirements/clients.txt

@@ -224,7 +224,7 @@ def _started(deployment: _Deployment, libraries: Path, aws: str, front: str) -> 
     command = [sys.executable, "-S", "-B", "-P", "-m", "benchmarks.exchange_child"]
     environment = {**deployment.environment, "PYTHONPATH": str(libraries)}
     start = time.perf_counter()
-    with subprocess.Popen(  # noqa: S603  this Python, on a file of ours
+    with subprocess.Popen(
         [*command, aws, front, str(deployment.event)],
         env=environment,
         stdout=subprocess.PIPE,
