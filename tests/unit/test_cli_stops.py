@@ -11,6 +11,7 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.cli import agent_ids
 from jobgate.cli.registry import Registry
+from jobgate.core.errors import Unavailable
 from jobgate.core.liveness import Stop, StopKind, stop_refusal
 from jobgate.core.reasons import Reason
 from jobgate.core.stops import STOPS_MAX
@@ -162,18 +163,40 @@ def test_a_stop_of_which_the_record_fails_is_in_force_all_the_same(stack: Operat
     assert refusal(stack) is Reason.STOPPED
 
 
-def test_a_stop_does_not_wait_for_who_it_was(stack: OperatorsStack) -> None:
-    real = stack.real
-
-    def without_sts(service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        if service == "sts":
-            raise AWSError("InternalFailure")
-        return real(service, operation, request)
-
-    stack.real = without_sts  # type: ignore[assignment]
+@pytest.mark.parametrize(
+    ("error", "who"),
+    [
+        (AWSError("InternalFailure"), "unknown (InternalFailure)"),
+        (Unavailable("sts: EndpointConnectionError"), "unknown (sts: EndpointConnectionError)"),
+    ],
+)
+def test_a_stop_does_not_wait_for_who_it_was(
+    stack: OperatorsStack, error: Exception, who: str
+) -> None:
+    _failing(stack, "GetCallerIdentity", error)
 
     (stop,) = stack.json("revoke", "job", "9001", "--why", "w")
-    assert stop["by"] == "unknown (InternalFailure)"
+    assert stop["by"] == who
+
+
+def test_a_record_that_cannot_be_sent_is_told(stack: OperatorsStack) -> None:
+    _failing(stack, "CreateLogStream", Unavailable("logs: EndpointConnectionError"))
+
+    answer = stack.run("revoke", "job", "9001", "--why", "w")
+
+    assert (answer.code, refusal(stack)) == (3, Reason.STOPPED)
+    assert "It is done, but its record couldn't be written: logs: Endpoint" in answer.err
+
+
+def _failing(stack: OperatorsStack, failing: str, error: Exception) -> None:
+    real = stack.real
+
+    def call(service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        if operation == failing:
+            raise error
+        return real(service, operation, request)
+
+    stack.real = call  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from jobgate.adapters.aws_api import AWSError
-from jobgate.core.errors import Unavailable
+from jobgate.core.errors import JobgateError, Unavailable
 
 if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
@@ -20,7 +20,8 @@ def write_record(connected: Connected, line: str) -> None:
     try:
         connected.aws("logs", "CreateLogStream", stream)
         answer = connected.aws("logs", "PutLogEvents", {**stream, "logEvents": [event]})
-    except AWSError as exc:
-        raise Unavailable(f"It is done, but its record couldn't be written: {exc.code}") from exc
+    except JobgateError as exc:
+        why = exc.code if isinstance(exc, AWSError) else exc
+        raise Unavailable(f"It is done, but its record couldn't be written: {why}") from exc
     if "rejectedLogEventsInfo" in answer:
         raise Unavailable("It is done, but its record wasn't taken: this machine's clock is wrong.")

@@ -226,8 +226,8 @@ def _caller(connected: Connected) -> str:
     """Who AWS says that runs this command; a stop doesn't wait until it says so."""
     try:
         return str(connected.aws("sts", "GetCallerIdentity", {})["Arn"])
-    except AWSError as exc:
-        return f"unknown ({exc.code})"
+    except JobgateError as exc:
+        return f"unknown ({exc.code if isinstance(exc, AWSError) else exc})"
 
 
 def _fields(alias: str, stop: Stop) -> dict[str, str | None]:
