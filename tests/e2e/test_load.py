@@ -150,7 +150,7 @@ def test_three_hundred_agents_with_a_thousand_entries_each_within_gitlab_coms_li
         project = deployment.config_project(home["id"])
         return project is not None and project.last_commit == head and not project.last_error
 
-    until(is_done, seconds=900)
+    until(is_done, seconds=500)
     seconds = time.monotonic() - began
 
     control.set_rate_limits(enabled=False)

@@ -19,7 +19,7 @@ from jobgate.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
     from jobgate.ports import ConfigProjectItem, IndexChange, Subject
@@ -29,7 +29,7 @@ class FakeGitLab(GitLabOfJobs):
     """A small GitLab; `calls` is what was asked.
 
     `failing` names methods that raise Unavailable, `faults` those that raise something else;
-    `unlisted` are ids that listings lack.
+    `unlisted` are ids that listings lack; `after` is done at each call of a method.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class FakeGitLab(GitLabOfJobs):
         self.faults: dict[str, Exception] = {}
         self.unlisted: set[int] = set()
         self.calls: list[tuple[str, object]] = []
+        self.after: dict[str, Callable[[], None]] = {}
 
     def push(self, project_id: int, files: Mapping[str, bytes]) -> str:
         """Replace a project's files; returns the new head."""
@@ -112,6 +113,8 @@ class FakeGitLab(GitLabOfJobs):
 
     def _call(self, method: str, argument: object) -> None:
         self.calls.append((method, argument))
+        if method in self.after:
+            self.after[method]()
         if method in self.failing:
             raise Unavailable(f"GitLab answered 500 to {method}")
         if method in self.faults:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jobgate.core.agent_folder import FileKind
 from jobgate.core.commit_status import CommitStatus
-from jobgate.core.errors import Conflict, Unavailable
+from jobgate.core.errors import Conflict, OutOfTime, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, Subject
@@ -642,6 +642,32 @@ def test_a_groups_path_is_suspended_like_a_projects() -> None:
     setting.run()
 
     assert {i: e.refused for i, e in setting.snapshot.groups.items()} == {888: Reason.NOT_LISTED}
+
+
+# --- More agents than one try can do ---
+
+
+def test_a_refresh_that_runs_out_of_time_goes_on_where_it_was() -> None:
+    setting = Setting()
+    agents = {1000 + n: f"a{n}" for n in range(120)}
+    setting.store.config_projects["main", b.CONFIG_PROJECT] = b.a_config_project_item(agents)
+    for agent_id, name in agents.items():
+        setting.store.clusters["main", agent_id] = b.a_cluster(agent_id, name=name)
+    files = {f".gitlab/agents/{name}/config.yaml": APP_ENTRY for name in agents.values()}
+    head = setting.gitlab.push(b.CONFIG_PROJECT, files)
+    setting.gitlab.after = {"raw_file": lambda: setting.clock.advance(1)}
+    done = []
+
+    for _ in range(3):
+        with contextlib.suppress(OutOfTime):
+            setting.run()
+        done.append(sum(s.commit == head for s in setting.store.snapshots.values()))
+
+    assert done == [50, 100, 120]
+    assert not [w for w in setting.store.writes if w.startswith("doubt")]
+    setting.gitlab.after = {}
+    setting.run()
+    assert setting.store.config_projects["main", b.CONFIG_PROJECT].last_commit == head
 
 
 # --- The index, compared and mended ---

@@ -19,7 +19,7 @@ from jobgate.core.agent import PROBLEMS_MAX
 from jobgate.core.agent_configuration import InvalidConfiguration
 from jobgate.core.agent_folder import config_file, folders_of_nobody
 from jobgate.core.commit_status import commit_status
-from jobgate.core.errors import Conflict, NotForUs, Throttled, Unavailable
+from jobgate.core.errors import Conflict, NotForUs, OutOfTime, Throttled, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.snapshot import SnapshotHead, compile_snapshot, keep_last_good
 from jobgate.usecases.config_reading import read_agent, read_branch, read_commit, read_head
@@ -44,13 +44,14 @@ if TYPE_CHECKING:
     )
     from jobgate.usecases.config_reading import ConfigBranch, ConfigHead
 
-# Published together: a killed refresh of many agents has then done a part for good.
-_AGENTS_AT_ONCE = 25
+# Published together, in one write a subject: a refresh of many agents that ends early has then done
+# a part for good.
+_AGENTS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refresh:
-    """The refresh and what it needs."""
+    """The refresh and what it needs; `seconds` is when it begins no further agents."""
 
     gitlab_of: Callable[[str], GitLab]
     store: RefreshStore
@@ -59,6 +60,7 @@ class Refresh:
     clock: Clock
     statuses: CommitStatuses | None = None
     places: PlaceStore | None = None
+    seconds: float = 35
 
     def run(self, issuer: str, project_id: int) -> None:
         """Refresh one configuration project.
@@ -73,6 +75,8 @@ class Refresh:
         run = _Run(self, item, stored)
         try:
             failures = run.read()
+        except OutOfTime:
+            raise
         except Unavailable as exc:
             run.doubt(stored, exc)
             failures = {0: exc}
@@ -108,6 +112,7 @@ class _Run:
     def read(self) -> Mapping[int, Unavailable]:
         """Read everything at the head and publish it; answers with the agents that can't be had."""
         refresh, item = self._refresh, self._item
+        began = refresh.clock()
         gitlab = refresh.gitlab_of(item.issuer)
         tree = NamespaceTree(gitlab, now=refresh.clock())
         branch = read_branch(gitlab, tree, item.project_id)
@@ -121,7 +126,9 @@ class _Run:
         )
         publisher = Publisher(store=refresh.store, recorder=refresh.recorder, clock=refresh.clock)
         published: dict[int, AgentSnapshot] = {}
-        for agents in _some_at_once(sorted(self._stored)):
+        for agents in _some_at_once(self._in_turn(head)):
+            if refresh.clock() - began > refresh.seconds:
+                raise OutOfTime("there are more agents than one try can do: the next goes on")
             compiled = self._compiled_of(agents, head, gitlab, finder)
             new = publisher.publish(compiled, self._stored, reading=self._reading)
             published |= {snapshot.agent_id: snapshot for snapshot in new}
@@ -140,6 +147,16 @@ class _Run:
             status = commit_status(self._problems)
             refresh.statuses.post(item.issuer, head.project, head.commit, status)
         return {}
+
+    def _in_turn(self, head: ConfigHead) -> list[int]:
+        """The agents, those that an earlier try has published last."""
+        stored = self._stored
+
+        def is_done(agent_id: int) -> bool:
+            snapshot = stored[agent_id]
+            return snapshot is not None and snapshot.commit == head.commit
+
+        return sorted(stored, key=lambda agent_id: (is_done(agent_id), agent_id))
 
     def _commit(self, gitlab: GitLab, branch: ConfigBranch) -> str:
         """The commit to read: a new one is asked for again once its reading has begun.
