@@ -91,6 +91,25 @@ def test_a_remembered_place_is_believed_as_long_as_a_stored_one() -> None:
     assert setting.store.saved_places[KEY] == after
 
 
+def test_a_configuration_project_that_is_not_shown_any_more_is_nowhere_until_it_is_again() -> None:
+    setting = Setting()
+    setting.of().config_places([b.an_agent()])
+    shown = setting.gitlab.projects.pop(b.CONFIG_PROJECT)
+    setting.clock.advance(BOUNDS.chain_fresh + 1)
+
+    for _ in range(3):
+        assert setting.of().config_places([b.an_agent()]) == {}
+        setting.clock.advance(4)
+    setting.gitlab.failing.add("project")
+    setting.clock.advance(11)
+    assert setting.of().config_places([b.an_agent()]) == {}
+
+    setting.gitlab.failing.clear()
+    setting.gitlab.projects[b.CONFIG_PROJECT] = shown
+    setting.clock.advance(11)
+    assert set(setting.of().config_places([b.an_agent()])) == {b.CONFIG_PROJECT}
+
+
 def test_a_remembered_place_that_its_snapshot_contradicts_is_found_anew() -> None:
     # An event marks what is stored and has the project refreshed: so a warm function learns of it.
     setting = Setting()

@@ -50,6 +50,7 @@ class LazyLookups(Lookups):
     bounds: Bounds
     clock: Clock
     failures: Memory[float] = field(default_factory=Memory)
+    gone: Memory[bool] = field(default_factory=Memory)
     places: Memory[ProjectPlace] = field(default_factory=Memory)
     confirmed: Memory[bool] = field(default_factory=Memory)
     slugs: Memory[str] = field(default_factory=Memory)
@@ -104,7 +105,10 @@ class _LazyLookup(JobLookup):
         if place is not None and place.namespace_id != job.namespace_id:
             # Old, and the signed token says otherwise: no scope can be judged by it.
             stored = Surroundings(place=None, chain=chain)
-        return self._asked(("place", job.issuer, job.project_id), self._fetched) or stored
+        found = self._asked(("place", job.issuer, job.project_id), self._fetched)
+        if found is None and self._is_gone(job.project_id):
+            return Surroundings(place=None, chain=None)
+        return found or stored
 
     def config_places(self, agents: Iterable[AgentSnapshot]) -> Mapping[int, ProjectPlace]:
         """See `JobLookup.config_places`."""
@@ -166,15 +170,24 @@ class _LazyLookup(JobLookup):
             return stored
         key = ("place", self._job.issuer, project_id)
         fetched = self._asked(key, lambda: self._place(project_id)[0])
-        return fetched or stored
+        return fetched or (None if self._is_gone(project_id) else stored)
 
     def _fetched(self) -> Surroundings:
         place, chain = self._place(self._job.project_id)
         self._shared.store.save_chain(self._job.issuer, chain)
         return Surroundings(place=place, chain=chain)
 
+    def _is_gone(self, project_id: int) -> bool:
+        """Whether GitLab, when it last answered, showed us no such project.
+
+        It isn't away then: the project was transferred out of our token's sight, or removed, and
+        where it was doesn't count any more.
+        """
+        return self._shared.gone.get((self._job.issuer, project_id)) or False
+
     def _place(self, project_id: int) -> tuple[ProjectPlace, NamespaceChain]:
         project = self._gitlab.project(project_id)
+        self._shared.gone.keep((self._job.issuer, project_id), project is None)
         if project is None:
             raise Unavailable("a project that GitLab doesn't show us")
         place, chain = self._tree.place(project)
