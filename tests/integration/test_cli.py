@@ -128,6 +128,17 @@ def test_adding_again_renews_the_token_and_keeps_stops_and_ids(
     assert [row["id"] for row in ready.json("agent", "list")] == [FIRST]
 
 
+def test_whether_tokens_are_good_once_stays_until_it_is_said_anew(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    told = []
+    for options in ((), ("--single-use",), (), ("--many-uses",), ()):
+        assert add(stack, gitlab, token_file, *options).code == 0
+        told.append(stack.json("issuer", "list")[0]["single_use"])
+
+    assert told == [False, True, True, False, False]
+
+
 def test_no_token_is_ever_printed(stack: OperatorsStack, gitlab: GitLab, token_file: Path) -> None:
     token = token_file.read_text().strip()
     for options in ((), ("--json",)):
