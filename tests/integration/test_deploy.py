@@ -46,6 +46,9 @@ def test_outputs_name_what_the_operators_command_needs(aws: AWS) -> None:
         "BaseUrl",
         "ApiId",
         "AccessLogGroupName",
+        "TokenExchangeLogName",
+        "RelayLogName",
+        "ConfigRefreshLogName",
         "TableName",
         "SigningKeyAArn",
         "SigningKeyBArn",
@@ -54,6 +57,7 @@ def test_outputs_name_what_the_operators_command_needs(aws: AWS) -> None:
         "GitLabHooksArn",
         "RefreshQueueUrl",
         "RefreshDeadLetterQueueUrl",
+        "OperatorLogName",
         "ClusterSecretPrefix",
     }
     assert all(aws.outputs.values())

@@ -1,0 +1,95 @@
+"""Metrics, alarms and the dashboard, read from what CloudFormation would get."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobgate.core.reasons import Reason
+
+from local.sam_template import translate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAMESPACE = {"Fn::Sub": "Jobgate/${AWS::StackName}"}
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    found: dict[str, Any] = translate(REPOSITORY / "template.yaml", {})["Resources"]
+    return found
+
+
+def test_each_alarm_has_a_paragraph_for_whoever_it_wakes(resources: dict[str, Any]) -> None:
+    runbook = (REPOSITORY / "docs/operations.md").read_text()
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm")
+
+    assert {name for name in alarms if f"**`{name}`**" not in runbook} == set()
+    assert set(re.findall(r"\*\*`(\w+Alarm)`\*\*", runbook)) == alarms.keys()
+
+
+def test_each_alarm_tells_the_topic_if_there_is_one(resources: dict[str, Any]) -> None:
+    told = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
+
+    for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == told
+
+
+def test_each_metric_of_ours_that_an_alarm_or_the_dashboard_names_is_published(
+    resources: dict[str, Any],
+) -> None:
+    published = {
+        transformation["MetricName"]
+        for each in of_type(resources, "AWS::Logs::MetricFilter").values()
+        for transformation in each["MetricTransformations"]
+        if transformation["MetricNamespace"] == NAMESPACE
+    }
+    watched = {
+        alarm["MetricName"]
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        if alarm["Namespace"] == NAMESPACE
+    }
+    shown = set(re.findall(r'"Jobgate/\$\{AWS::StackName\}", "(\w+)"', dashboard(resources)))
+    searched = set(re.findall(r'MetricName=\\"(\w+)\\"', dashboard(resources)))
+
+    assert watched | shown | searched <= published
+
+
+def test_each_reason_that_a_metric_counts_is_one_of_the_list(resources: dict[str, Any]) -> None:
+    patterns = [
+        each["FilterPattern"] for each in of_type(resources, "AWS::Logs::MetricFilter").values()
+    ]
+    counted = {reason for text in patterns for reason in re.findall(r'reason = "(\w+)"', text)}
+
+    assert counted
+    assert counted <= {str(reason) for reason in Reason}
+
+
+def test_undecided_is_every_reason_that_means_unknown(resources: dict[str, Any]) -> None:
+    unknown = {str(reason) for reason in Reason if reason.endswith("_unknown")}
+
+    for name in ("ExchangesUndecidedFilter", "RequestsUndecidedFilter"):
+        pattern = resources[name]["Properties"]["FilterPattern"]
+        assert set(re.findall(r'reason = "(\w+)"', pattern)) == unknown
+
+
+def test_dashboard_is_json(resources: dict[str, Any]) -> None:
+    widgets = json.loads(dashboard(resources))["widgets"]
+
+    places = {(widget["x"], widget["y"]) for widget in widgets}
+    assert len(places) == len(widgets)
+
+
+def dashboard(resources: dict[str, Any]) -> str:
+    body: str = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    return body
+
+
+def of_type(resources: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {
+        name: resource["Properties"]
+        for name, resource in resources.items()
+        if resource["Type"] == kind
+    }
