@@ -32,15 +32,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, help="where the stack's files and logs stay")
     options = parser.parse_args(arguments)
     topics = {name for name in options.topics.split(",") if name}
+    if unknown := topics - {step.topic for step in STEPS}:
+        parser.error(f"no such topic: {', '.join(sorted(unknown))}")
     steps = [step for step in STEPS if not topics or step.topic in topics]
     progress = TerminalProgress(sys.stderr)
     environ = os.environ  # noqa: TID251  the user's cache folder and PATH
-    found: dict[str, Clients] = {
-        version: clients(version, environ=environ, progress=progress)
-        for version in options.versions.split(",")
-    }
+    found: dict[str, Clients] = {}
     results: dict[str, list[Compared]] = {}
     try:
+        for version in options.versions.split(","):
+            found[version] = clients(version, environ=environ, progress=progress)
         with (
             tempfile.TemporaryDirectory(prefix="kubectl-matrix-") as folder,
             Stack.start(options.folder or Path(folder) / "stack", progress=progress) as stack,
