@@ -137,12 +137,14 @@ def test_three_hundred_agents_with_a_thousand_entries_each_within_gitlab_coms_li
         "projects": [{"id": p["path_with_namespace"]} for p in projects],
         "groups": [{"id": g["full_path"]} for g in groups],
     }
+    entries["projects"][0]["default_namespace"] = "NAME"  # no two files are the same blob
     file = json.dumps({"ci_access": entries})
     control.set_rate_limits(enabled=True)
     control.clear_requests()
 
     head = control.commit(
-        f"{LOAD}/agents", {f".gitlab/agents/{name}/config.yaml": file for name in names}
+        f"{LOAD}/agents",
+        {f".gitlab/agents/{n}/config.yaml": file.replace("NAME", n) for n in names},
     )
     began = time.monotonic()
 

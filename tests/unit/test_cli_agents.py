@@ -16,7 +16,7 @@ from jobgate.cli.registry import Registry
 from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry, Problem
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.issuer import Issuer
-from jobgate.ports import GitLabProject
+from jobgate.ports import GitLabProject, Subject
 from moto import mock_aws
 
 from tests.support.operators_stack import OperatorsStack
@@ -250,7 +250,7 @@ def test_broken_registration_is_not_completed_for_another_cluster(
     assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") != {"token": "other"}
 
 
-@pytest.mark.parametrize("survived", range(1, 13))
+@pytest.mark.parametrize("survived", range(1, 16))
 def test_removal_that_breaks_off_is_completed_by_another(
     stack: OperatorsStack, survived: int
 ) -> None:
@@ -284,13 +284,10 @@ def test_removing_one_agent_leaves_its_projects_others(stack: OperatorsStack) ->
 
 def publish(stack: OperatorsStack) -> None:
     stack.table.put(agent_items.snapshot_item(a_snapshot(stack)))
-    for kind, subject_id in (("project", 100), ("group", 7)):
-        stack.table.update(
-            items.subject_key("main", kind, subject_id),
-            "SET #a = :v",
-            names={"#a": items.stamp(FIRST)},
-            values={":v": {"N": "1"}},
-        )
+    # The last is what a killed refresh has left.
+    subjects = [Subject("project", 100), Subject("group", 7), Subject("project", 300)]
+    store = DynamoDBRefreshStore(stack.real, "table")
+    store.add_to_index({subject: [a_snapshot(stack)] for subject in subjects})
 
 
 def assert_gone(stack: OperatorsStack) -> None:
@@ -299,7 +296,8 @@ def assert_gone(stack: OperatorsStack) -> None:
     assert stack.table.get(items.snapshot_key("main", FIRST)) is None
     assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") is None
     assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/agent") is None
-    for kind, subject_id in (("project", 50), ("project", 100), ("group", 7)):
+    assert stack.table.get(items.list_key("main", FIRST)) is None
+    for kind, subject_id in (("project", 50), ("project", 100), ("group", 7), ("project", 300)):
         assert indexed(stack, kind, subject_id) == frozenset()
 
 

@@ -85,9 +85,11 @@ def remove(
     _take_out_of_project(table, issuer, project_id, agent_id)
     table.delete(items.cluster_key(issuer, agent_id))
     snapshot = agent_items.snapshot_of(table.get(items.snapshot_key(issuer, agent_id)))
-    for kind, subject_id in _subjects(project_id, snapshot):
+    listed = agent_items.listed_of(table.get(items.list_key(issuer, agent_id)))
+    for kind, subject_id in {*_subjects(project_id, snapshot), *((s.kind, s.id) for s in listed)}:
         _take_out_of_index(table, items.subject_key(issuer, kind, subject_id), agent_id)
     table.delete(items.snapshot_key(issuer, agent_id))
+    table.delete(items.list_key(issuer, agent_id))
     prefix = _secret_prefix(stack, issuer, agent_id)
     stored_secrets.delete(aws, f"{prefix}/relay")
     stored_secrets.delete(aws, f"{prefix}/agent")
