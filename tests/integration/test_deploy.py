@@ -6,6 +6,8 @@ import filecmp
 import json
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -327,3 +329,27 @@ def environment(aws: AWS, logical_id: str) -> dict[str, str]:
     functions = boto3.client("lambda", **aws.client_options)
     function = functions.get_function_configuration(FunctionName=physical_id(aws, logical_id))
     return function["Environment"]["Variables"]
+
+
+@pytest.mark.stack
+def test_audit_finds_a_decision_s_record_in_the_deployed_log_groups(aws: AWS) -> None:
+    decision = "0d6a3f0e-5b6c-4f0e-9d3c-1f2e3d4c5b6a"
+    line = {"type": "request", "decision_id": decision, "outcome": "refused"}
+    logs = boto3.client("logs", **aws.client_options)
+    place = {"logGroupName": aws.outputs["RelayLogName"], "logStreamName": "audit"}
+    logs.create_log_stream(**place)
+    now = time.time()  # noqa: TID251  the command compares it with its own clock
+    events = [{"timestamp": int(now * 1000), "message": json.dumps(line)}]
+    logs.put_log_events(**place, logEvents=events)
+
+    done = subprocess.run(
+        [Path(sys.executable).parent / "jobgate", "audit", decision, "--json"],
+        env={**aws.environment, "JOBGATE_STACK": aws.stack_name, "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == [line]

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
 
+# The log groups that hold lines about decisions; the last is there where AccessLogs is on.
+_LOGS = (
+    "TokenExchangeLogName",
+    "RelayLogName",
+    "ConfigRefreshLogName",
+    "OperatorLogName",
+    "AccessLogGroupName",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
@@ -32,6 +41,7 @@ class Stack:
     refresh_dead_letter_queue_url: str
     cluster_secret_prefix: str
     operator_log: str
+    logs: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     settings: Settings = field(default_factory=Settings)
 
@@ -63,6 +73,7 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             refresh_dead_letter_queue_url=outputs["RefreshDeadLetterQueueUrl"],
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],
             operator_log=outputs["OperatorLogName"],
+            logs=tuple(outputs[name] for name in _LOGS if name in outputs),
             bounds=_bounds(stack),
             settings=_settings(stack),
         )
