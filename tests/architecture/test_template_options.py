@@ -223,3 +223,12 @@ def executes(api: dict[str, Any]) -> bool:
     """Whether the name that AWS gives an API answers."""
     (server,) = api["Body"]["servers"]
     return not server["x-amazon-apigateway-endpoint-configuration"]["disableExecuteApiEndpoint"]
+
+
+def test_each_test_that_the_security_page_names_is_there() -> None:
+    page = (TEMPLATE.parent / "docs/security.md").read_text()
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()
