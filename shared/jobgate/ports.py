@@ -365,7 +365,8 @@ class RefreshStore(Protocol):
     def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:
         """Replace the snapshot of version `replaces` (None: the first).
 
-        Raises Conflict where another version is there, or `reading` isn't the newest any more.
+        Raises Conflict where another version is there, `reading` isn't the newest any more, or the
+        agent was removed since it began.
         """
         ...
 

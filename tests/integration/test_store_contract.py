@@ -207,6 +207,19 @@ def test_of_two_refreshes_from_one_version_the_first_wins(stores: Stores) -> Non
     assert stores.refresh.snapshot("main", b.PROD) == version(2, commit="a" * 40)
 
 
+def test_nothing_is_published_of_an_agent_that_was_removed_since_the_reading_began(
+    stores: Stores,
+) -> None:
+    stores.seed(b.a_config_project_item({b.STAGING: "staging"}))
+    reading = stores.refresh.begin_reading("main", b.CONFIG_PROJECT, after=0)
+
+    with pytest.raises(Conflict):
+        stores.refresh.publish(version(1), replaces=None, reading=reading)
+
+    assert stores.refresh.snapshot("main", b.PROD) is None
+    stores.refresh.publish(b.an_agent(b.STAGING, name="staging"), replaces=None, reading=reading)
+
+
 # --- Index: always a superset ---
 
 

@@ -170,6 +170,9 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
             raise Conflict("another refresh has overtaken this one")
         if not self._is_newest(snapshot.issuer, snapshot.config_project.project_id, reading):
             raise Conflict("another refresh has overtaken this one")
+        project = self.config_projects.get((snapshot.issuer, snapshot.config_project.project_id))
+        if reading and (project is None or snapshot.agent_id not in project.agents):
+            raise Conflict("another refresh has overtaken this one")
         self.snapshots[key] = snapshot
         self.writes.append(f"publish {snapshot.agent_id} v{snapshot.version}")
 

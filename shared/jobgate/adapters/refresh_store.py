@@ -98,6 +98,12 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         }
         if newest := _newest(reading):
             check["ExpressionAttributeValues"] = newest
+            # Nothing is published of an agent that was removed since the reading began.
+            check["ConditionExpression"] += " AND attribute_exists(#agents.#id)"
+            check["ExpressionAttributeNames"] = {
+                "#agents": "agents",
+                "#id": str(snapshot.agent_id),
+            }
         actions = [{"Put": put}, {"ConditionCheck": check}]
         try:
             self._call("dynamodb", "TransactWriteItems", {"TransactItems": actions})
