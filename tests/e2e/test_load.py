@@ -206,11 +206,11 @@ def test_two_thousand_job_hooks_in_a_burst(
 
     burst = control.deliveries()[before:]
     states = [
-        items.job_state_of(deployment.table.get(items.job_key(ALIAS, job.id)), now=0)
+        (deployment.table.get(items.job_key(ALIAS, job.id)) or {}).get("status", {}).get("S")
         for job in jobs
     ]
     assert {d["state"] for d in burst} == {"delivered"}
-    assert [state is not None and state.status for state in states] == ["success"] * JOBS
+    assert states == ["success"] * JOBS
     deployment.assert_drained()
     slowest = max(d["seconds"] for d in burst)
     say(

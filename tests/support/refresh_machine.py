@@ -135,6 +135,7 @@ class RefreshMachine(RuleBasedStateMachine):
         """While one refresh waits before a call, another push is refreshed whole."""
 
         def overtake() -> None:
+            self._forgive()  # the slow one may have published already
             self._commit(named)
             self._watch_heads()
             self._run_quietly(self._refresh())
