@@ -37,14 +37,16 @@ def supervise(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
     It has time to clean up after itself, once: a second signal, or too long a goodbye, kills it.
     """
-    # A session of its own: else a terminal's Ctrl-C would reach each process below it, unasked.
-    child = subprocess.Popen(argv, env=dict(env), start_new_session=True)
+    # First, since a background job's SIGINT is ignored, and a child would inherit that.
     with _interruptible():
+        # A session of its own: else a terminal's Ctrl-C would reach each process below it, unasked.
+        child = subprocess.Popen(argv, env=dict(env), start_new_session=True)
         try:
             return child.wait()
         except KeyboardInterrupt:
             os.killpg(child.pid, signal.SIGINT)
-            child.wait(_GRACE_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE_SECONDS)
             raise
         finally:
             if child.poll() is None:
