@@ -234,13 +234,21 @@ def test_no_route_but_the_relay_streams(resources: dict[str, Any]) -> None:
 def test_every_route_but_the_relays_has_a_limit_of_its_own(resources: dict[str, Any]) -> None:
     (stage,) = of_type(resources, "AWS::ApiGateway::Stage").values()
     limited = {
-        (each["HttpMethod"].lower(), each["ResourcePath"].removeprefix("/").replace("~1", "/"))
+        (each["HttpMethod"].lower(), each["ResourcePath"].removeprefix("/").replace("~1", "/")): (
+            each["ThrottlingRateLimit"]["Ref"],
+            each["ThrottlingBurstLimit"]["Ref"],
+        )
         for each in stage["Properties"]["MethodSettings"]
-        if each["ThrottlingRateLimit"] == {"Ref": "ExchangeRate"}
-        and each["ThrottlingBurstLimit"] == {"Ref": "ExchangeBurst"}
     }
 
-    assert limited == {(method, path) for method, path, fn in ROUTES if not is_relay(fn)}
+    # A refused webhook is one step to a disabled one: what stops a job's requests mustn't stop it.
+    assert limited == {
+        (method, path): ("WebhookRate", "WebhookBurst")
+        if path.startswith("/webhooks/")
+        else ("ExchangeRate", "ExchangeBurst")
+        for method, path, function in ROUTES
+        if not is_relay(function)
+    }
 
 
 def test_the_firewall_is_there_only_where_a_rate_is_given(template: dict[str, Any]) -> None:
