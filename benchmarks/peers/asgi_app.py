@@ -77,7 +77,7 @@ def _verified(token):
 async def _runs(job):
     known = _jobs.get(job["id"])
     if known is None or time.monotonic() - known[0] > _CACHE_SECONDS:
-        key = {"pk": {"S": f"JOB#main#{job['id']}"}, "sk": {"S": "STATE"}}
+        key = {"pk": {"S": f"JOB#main#{job['project_id']}#{job['id']}"}, "sk": {"S": "STATE"}}
         async with _state["session"].post(
             os.environ["AWS_ENDPOINT_URL"],
             # Unsigned: signing would only make this peer slower.

@@ -86,7 +86,7 @@ def _verified(token):
 def _runs(job):
     known = _jobs.get(job["id"])
     if known is None or time.monotonic() - known[0] > _CACHE_SECONDS:
-        key = {"pk": {"S": f"JOB#main#{job['id']}"}, "sk": {"S": "STATE"}}
+        key = {"pk": {"S": f"JOB#main#{job['project_id']}#{job['id']}"}, "sk": {"S": "STATE"}}
         item = _TABLE.get_item(TableName=_SETTINGS["table"], Key=key, ConsistentRead=True)
         known = _jobs[job["id"]] = time.monotonic(), item["Item"]["status"]["S"]
     return known[1] == "running"

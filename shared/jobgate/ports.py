@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobgate.core.gitlab_token import TokenEnd
     from jobgate.core.hook import HookScope
     from jobgate.core.issuer import Issuer
-    from jobgate.core.job import JobIdentity, VerifiedJob
+    from jobgate.core.job import JobIdentity, JobKey, VerifiedJob
     from jobgate.core.keys import PublicKey
     from jobgate.core.liveness import JobLife, JobState, Stop
     from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
@@ -532,15 +532,15 @@ class ConfigProjects(Protocol):
 class JobStates(Protocol):
     """What is stored of jobs' lives, for JOB_KEPT."""
 
-    def put(self, issuer: str, job_id: int, word: JobState) -> bool:
+    def put(self, job: JobKey, word: JobState) -> bool:
         """Write what was heard unless the stored state is terminal; false where it was."""
         ...
 
-    def get(self, issuer: str, job_id: int) -> JobLife:
+    def get(self, job: JobKey) -> JobLife:
         """All that is known; read consistently."""
         ...
 
-    def ask(self, issuer: str, job_id: int, *, now: float) -> bool:
+    def ask(self, job: JobKey, *, now: float) -> bool:
         """Note that GitLab is asked now; false where somebody asked within PROBE_FLOOR.
 
         False also for a job that has ended.

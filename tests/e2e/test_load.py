@@ -15,9 +15,11 @@ from jobgate.cli import registration
 from jobgate.cli.inputs import CredentialFile
 from jobgate.cli.stack import read_stack
 from jobgate.cli.table import Table
+from jobgate.core.job import JobKey
 from jobgate.ports import GitLabProject
 
 from local.installation import ALIAS, GROUP
+from local.job import FETCH, JobShell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -191,8 +193,10 @@ def test_two_thousand_job_hooks_in_a_burst(
     stack: LocalStack, deployment: Deployment, say: Callable[[str], None]
 ) -> None:
     control = stack.gitlab.control
-    control.create_project(f"{LOAD}/jobs")
+    project = control.create_project(f"{LOAD}/jobs")
     control.commit(f"{LOAD}/jobs", {"README.md": "jobs\n"})
+    # A group's hook tells of a project that an exchange has looked up.
+    JobShell.start(stack, f"{LOAD}/jobs").run(FETCH)
     jobs = [control.create_job(f"{LOAD}/jobs") for _ in range(JOBS)]
     control.settle(seconds=60)
     before = len(control.deliveries())
@@ -206,8 +210,8 @@ def test_two_thousand_job_hooks_in_a_burst(
 
     burst = control.deliveries()[before:]
     states = [
-        (deployment.table.get(items.job_key(ALIAS, job.id)) or {}).get("status", {}).get("S")
-        for job in jobs
+        (deployment.table.get(items.job_key(key)) or {}).get("status", {}).get("S")
+        for key in (JobKey(ALIAS, int(project["id"]), job.id) for job in jobs)
     ]
     assert {d["state"] for d in burst} == {"delivered"}
     assert states == ["success"] * JOBS

@@ -199,7 +199,10 @@ def test_job_end_event_stores_that_the_job_has_ended(
     emulator_of("config_refresh").invoke(json.dumps(event).encode())
 
     dynamodb = boto3.client("dynamodb", **stack.aws.client_options)
-    key = {"pk": {"S": f"JOB#{given['issuer']}#{given['job_id']}"}, "sk": {"S": "STATE"}}
+    key = {
+        "pk": {"S": f"JOB#{given['issuer']}#{given['project_id']}#{given['job_id']}"},
+        "sk": {"S": "STATE"},
+    }
     stored = dynamodb.get_item(TableName=stack.aws.outputs["TableName"], Key=key)
     assert stored["Item"]["status"] == {"S": "success"}
 

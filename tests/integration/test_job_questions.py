@@ -68,7 +68,7 @@ class Setting:
             bounds=BOUNDS,
             clock=self.clock,
         )
-        return lookups.of(job).life(self.states.get("main", self.running.id))
+        return lookups.of(job).life(self.states.get(job.key))
 
     def refusal(self) -> Reason | None:
         return end_refusal(self.life(), settings=Settings(), bounds=BOUNDS, now=self.clock())

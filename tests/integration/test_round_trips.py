@@ -78,7 +78,7 @@ def store_agents(call: AWSCall, count: int, *, projects: int, subject: Subject) 
     places.save_place("main", b.APP, b.a_place())
     places.save_chain("main", b.a_chain())
     # Heard of by its hook: GitLab needn't be asked whether it runs.
-    state = job_item("main", b.a_job().job_id, b.a_state(), expires_at=int(b.NOW) + 3600)
+    state = job_item(b.a_job().key, b.a_state(), expires_at=int(b.NOW) + 3600)
     for item in (items.stops_item("main", ()), state):
         call("dynamodb", "PutItem", {"TableName": TABLE, "Item": item})
 

@@ -151,7 +151,7 @@ def _fakes() -> Stores:
         jobs=jobs,
         seed=seed,
         indexed=lambda subject: refresh.agents_of("main", subject),
-        state=lambda job: jobs.states.get((job.issuer, job.job_id), JobLife()),
+        state=lambda job: jobs.states.get(job.key, JobLife()),
     )
 
 
@@ -493,26 +493,34 @@ def test_a_jobs_first_end_stays(stores: Stores, end: str, late: str) -> None:
     job = b.a_job()
     ended = b.a_state(end, finished_at=b.NOW)
 
-    assert stores.jobs.put("main", job.job_id, b.a_state("running"))
-    assert stores.jobs.put("main", job.job_id, ended)
-    assert not stores.jobs.put("main", job.job_id, b.a_state(late, seen_at=b.NOW + 9))
+    assert stores.jobs.put(job.key, b.a_state("running"))
+    assert stores.jobs.put(job.key, ended)
+    assert not stores.jobs.put(job.key, b.a_state(late, seen_at=b.NOW + 9))
 
     assert stores.state(job) == b.a_life(b.a_state("running"), ended)
-    assert stores.jobs.get("main", job.job_id) == stores.state(job)
+    assert stores.jobs.get(job.key) == stores.state(job)
 
 
 def test_a_job_that_has_not_ended_is_seen_again_and_again(stores: Stores) -> None:
     job = b.a_job()
     for status in ("running", "skipped", "manual", "canceling", "running"):
-        assert stores.jobs.put("main", job.job_id, b.a_state(status))
+        assert stores.jobs.put(job.key, b.a_state(status))
 
     assert stores.state(job) == b.a_life(b.a_state("running"))
 
 
 def test_jobs_of_two_issuers_with_one_id_are_two_jobs(stores: Stores) -> None:
-    stores.jobs.put("other", 9001, b.a_state("success"))
+    stores.jobs.put(b.a_job(issuer="other").key, b.a_state("success"))
 
     assert stores.state(b.a_job()) == JobLife()
+
+
+def test_what_is_said_of_another_projects_job_of_that_id_is_of_another_job(stores: Stores) -> None:
+    job = b.a_job()
+    stores.jobs.put(b.a_job(project_id=666).key, b.a_state("failed"))
+
+    assert stores.state(job) == JobLife()
+    assert stores.jobs.put(job.key, b.a_state("running"))
 
 
 def test_a_question_about_a_job_is_put_by_one_of_many(stores: Stores) -> None:
@@ -520,7 +528,7 @@ def test_a_question_about_a_job_is_put_by_one_of_many(stores: Stores) -> None:
     floor, leeway = BOUNDS.probe_floor, BOUNDS.leeway
     moments = [0, 0, floor - 1, floor, floor + 1, 2 * floor, leeway, 2 * floor - leeway - 1]
 
-    put = [stores.jobs.ask("main", job.job_id, now=b.NOW + moment) for moment in moments]
+    put = [stores.jobs.ask(job.key, now=b.NOW + moment) for moment in moments]
 
     # The last one's clock is so far behind that the question before it is from the future.
     assert put == [True, False, False, True, False, True, True, False]
@@ -530,13 +538,13 @@ def test_a_question_about_a_job_is_put_by_one_of_many(stores: Stores) -> None:
 def test_an_answer_ends_the_doubt_and_keeps_when_it_was_asked(stores: Stores) -> None:
     job = b.a_job()
     hook, answer = b.a_state(seen_at=b.NOW - 900), b.a_state(source="probe", seen_at=b.NOW)
-    stores.jobs.put("main", job.job_id, hook)
-    stores.jobs.ask("main", job.job_id, now=b.NOW)
+    stores.jobs.put(job.key, hook)
+    stores.jobs.ask(job.key, now=b.NOW)
     # A hook answers no question: where questions alone count, it ends no doubt.
-    stores.jobs.put("main", job.job_id, hook)
+    stores.jobs.put(job.key, hook)
     asked = stores.state(job)
 
-    stores.jobs.put("main", job.job_id, answer)
+    stores.jobs.put(job.key, answer)
 
     assert asked == JobLife(
         status="running", hook_at=b.NOW - 900, asked_at=b.NOW, asked_since=b.NOW
@@ -547,9 +555,9 @@ def test_an_answer_ends_the_doubt_and_keeps_when_it_was_asked(stores: Stores) ->
 
 
 def test_nobody_asks_about_a_job_that_has_ended(stores: Stores) -> None:
-    stores.jobs.put("main", 9001, b.a_state("failed"))
+    stores.jobs.put(b.a_job().key, b.a_state("failed"))
 
-    assert not stores.jobs.ask("main", 9001, now=b.NOW)
+    assert not stores.jobs.ask(b.a_job().key, now=b.NOW)
     assert stores.state(b.a_job()) == b.a_life(b.a_state("failed"))
 
 
@@ -558,17 +566,17 @@ def test_nobody_asks_about_a_job_that_has_ended(stores: Stores) -> None:
 
 def test_a_job_state_beyond_its_time_is_absent_though_the_table_still_has_it(aws: AWS) -> None:
     kept = DynamoDBJobStates(aws.call, aws.table, bounds=Bounds(job_kept=-1), clock=FakeClock())
-    kept.put("main", 9001, b.a_state("success"))
+    kept.put(b.a_job().key, b.a_state("success"))
 
     assert aws.decisions().exchange_facts(b.a_job()).state == JobLife()
-    assert kept.get("main", 9001) == JobLife()
+    assert kept.get(b.a_job().key) == JobLife()
 
 
 def test_an_exchanges_facts_are_read_in_one_round_trip(aws: AWS) -> None:
     job = b.a_job()
     store = DynamoDBRefreshStore(aws.call, aws.table)
     store.add_to_index({PROJECT: [version(1)]})
-    jobs_in(aws.call, aws.table).put("main", 9001, b.a_state())
+    jobs_in(aws.call, aws.table).put(b.a_job().key, b.a_state())
     places = DynamoDBPlaces(aws.call, aws.table)
     places.save_place("main", b.APP, b.a_place())
     places.save_chain("main", b.a_chain())
@@ -870,7 +878,7 @@ ACTS: dict[str, tuple[str, Callable[[AWSCall], Any]]] = {
     "projects": ("Query", lambda call: list(_refreshes(call).all())),
     "job": (
         "UpdateItem",
-        lambda call: jobs_in(call).put("main", 1, b.a_state()),
+        lambda call: jobs_in(call).put(b.a_job().key, b.a_state()),
     ),
     "mark": ("UpdateItem", lambda call: DynamoDBPlaces(call, TABLE).mark_place("main", 1, at=1)),
     "where": ("GetItem", lambda call: DynamoDBPlaces(call, TABLE).place("main", 1)),
@@ -906,7 +914,7 @@ def _written(aws: AWS) -> dict[str, items.Item]:
         "cluster": agent_items.cluster_item(b.a_cluster()),
         "place": items.place_item("main", b.APP, b.a_place()),
         "chain": items.chain_item("main", b.a_chain()),
-        "state": job_item("main", 9001, b.a_state("success"), expires_at=int(b.NOW) + 9),
+        "state": job_item(b.a_job().key, b.a_state("success"), expires_at=int(b.NOW) + 9),
         "stops": items.stops_item("main", ()),
     }
 

@@ -93,7 +93,9 @@ def test_an_agent_of_one_issuer_is_not_there_for_the_others_job_of_the_same_ids(
 @pytest.mark.parametrize(
     "ended",
     [
-        lambda alias: job_item(alias, 9001, b.a_state("success"), expires_at=int(b.NOW) + 99),
+        lambda alias: job_item(
+            b.a_job(issuer=alias).key, b.a_state("success"), expires_at=int(b.NOW) + 99
+        ),
         lambda alias: items.stops_item(alias, (b.a_stop(StopKind.PROJECT, b.APP),)),
         lambda alias: items.stops_item(alias, (b.a_stop(StopKind.ISSUER),)),
     ],

@@ -120,7 +120,7 @@ class Revocation(RuleBasedStateMachine):
     @rule(job=jobs)
     def somebody_asks_and_dies(self, job: int) -> None:
         now = self.world.clock.now
-        if self.world.jobs.ask("main", job, now=now):
+        if self.world.jobs.ask(b.a_job(job_id=job).key, now=now):
             self.world.truths[job].questions.append(now)
 
     # --- What operators do ---

@@ -12,6 +12,7 @@ from jobgate.core.access_token import claims_of, token_of
 from jobgate.core.agent import ClusterConnection, Credential, EKSCredential
 from jobgate.core.errors import Unavailable
 from jobgate.core.issuer import Issuer
+from jobgate.core.job import JobKey
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import TERMINAL_STATUSES, JobLife, JobState, Stop, StopKind
 from jobgate.core.namespace import ProjectPlace
@@ -117,21 +118,27 @@ def test_a_chain(issuer: str, chain: NamespaceChain) -> None:
     assert items.chain_of(items.chain_item(issuer, chain)) == chain
 
 
-@given(aliases, IDS, st.lists(words, max_size=3), st.lists(ends, max_size=1))
+@given(aliases, IDS, IDS, st.lists(words, max_size=3), st.lists(ends, max_size=1))
 def test_what_was_heard_of_a_job(
-    issuer: str, job_id: int, alive: list[JobState], end: list[JobState]
+    issuer: str, project_id: int, job_id: int, alive: list[JobState], end: list[JobState]
 ) -> None:
     heard = [*alive, *end]
     assume(heard)
-    item = job_item(issuer, job_id, *heard, expires_at=10)
+    item = job_item(JobKey(issuer, project_id, job_id), *heard, expires_at=10)
 
     assert items.job_life_of(item, now=9) == b.a_life(*heard)
     assert items.job_life_of(item, now=10) == JobLife()
 
 
-@given(aliases, IDS, TIMES)
-def test_a_job_that_was_only_asked_about(issuer: str, job_id: int, at: float) -> None:
-    item = items.job_key(issuer, job_id) | items.job_question(at) | {"expires_at": {"N": "10"}}
+@given(aliases, IDS, IDS, TIMES)
+def test_a_job_that_was_only_asked_about(
+    issuer: str, project_id: int, job_id: int, at: float
+) -> None:
+    item = (
+        items.job_key(JobKey(issuer, project_id, job_id))
+        | items.job_question(at)
+        | {"expires_at": {"N": "10"}}
+    )
 
     assert items.job_life_of(item, now=9) == JobLife(asked_at=at)
 

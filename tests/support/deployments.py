@@ -89,7 +89,7 @@ class ManyAgents:
         stored += [
             items.place_item("main", b.APP, b.a_place()),
             items.chain_item("main", b.a_chain()),
-            job_item("main", 9001, b.a_state(), expires_at=int(b.NOW) + 3600),
+            job_item(b.a_job().key, b.a_state(), expires_at=int(b.NOW) + 3600),
             items.stops_item("main", ()),
         ]
         self.table = CountingTable(stored)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jobgate.core.commit_status import CommitStatus
     from jobgate.core.errors import JobgateError
     from jobgate.core.hook import HookScope
-    from jobgate.core.job import JobIdentity, VerifiedJob
+    from jobgate.core.job import JobIdentity, JobKey, VerifiedJob
     from jobgate.core.liveness import JobLife, JobState
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.core.webhook import HookSecrets
@@ -328,35 +328,35 @@ class FakeJobStates(JobStates):
     def __init__(
         self, *, failing: bool | Iterable[str] = False, bounds: Bounds | None = None
     ) -> None:
-        self.states: dict[tuple[str, int], JobLife] = {}
+        self.states: dict[JobKey, JobLife] = {}
         self.failing = {"put", "get", "ask"} if failing is True else {*(failing or ())}
         self.calls: list[str] = []
         self._bounds = bounds or Bounds()
 
-    def put(self, issuer: str, job_id: int, word: JobState) -> bool:
-        known = self._known("put", issuer, job_id)
+    def put(self, job: JobKey, word: JobState) -> bool:
+        known = self._known("put", job)
         if known.finished:
             return False
-        self.states[issuer, job_id] = known.after(word)
+        self.states[job] = known.after(word)
         return True
 
-    def get(self, issuer: str, job_id: int) -> JobLife:
-        return self._known("get", issuer, job_id)
+    def get(self, job: JobKey) -> JobLife:
+        return self._known("get", job)
 
-    def ask(self, issuer: str, job_id: int, *, now: float) -> bool:
-        known = self._known("ask", issuer, job_id)
+    def ask(self, job: JobKey, *, now: float) -> bool:
+        known = self._known("ask", job)
         earliest, latest = now - self._bounds.probe_floor, now + self._bounds.leeway
         asked = known.asked_at
         if known.finished or (asked is not None and earliest < asked <= latest):
             return False
-        self.states[issuer, job_id] = known.asked(now)
+        self.states[job] = known.asked(now)
         return True
 
-    def _known(self, method: str, issuer: str, job_id: int) -> JobLife:
+    def _known(self, method: str, job: JobKey) -> JobLife:
         self.calls.append(method)
         if method in self.failing:
             raise Unavailable(f"{method}: a job's state can't be had")
-        return self.states.get((issuer, job_id), NOTHING_HEARD)
+        return self.states.get(job, NOTHING_HEARD)
 
 
 def a_watch(

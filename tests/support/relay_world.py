@@ -78,7 +78,7 @@ class World:
     def job_item(self, word: JobState) -> items.Item:
         """The job's item after one word about it."""
         until = {"expires_at": items.number(int(self.now) + 86_400)}
-        return items.job_key("main", a_job().job_id) | items.job_word(word) | until
+        return items.job_key(a_job().key) | items.job_word(word) | until
 
     def public_key(self, **changes: Any) -> PublicKey:
         """The key that signs the tokens."""

@@ -96,7 +96,7 @@ class World(ExchangeStore, RelayStore):
         word = JobState(
             status=status, source="hook", seen_at=now, finished_at=now if is_end else None
         )
-        self.jobs.put(ISSUER, job_id, word)
+        self.jobs.put(b.a_job(job_id=job_id).key, word)
         truth = self.truths[job_id]
         truth.hooks.append(self.clock.now)
         if is_end and truth.end_told_at is None:
@@ -122,7 +122,7 @@ class World(ExchangeStore, RelayStore):
     # --- What is stored ---
 
     def exchange_facts(self, job: JobIdentity) -> ExchangeFacts:
-        life = self.jobs.states.get((job.issuer, job.job_id), NOTHING_HEARD)
+        life = self.jobs.states.get(job.key, NOTHING_HEARD)
         return b.some_facts(state=life, stops=self.stops)
 
     def agents_of_groups(self, issuer: str, group_ids: Sequence[int]) -> frozenset[int]:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.job import JobKey
     from jobgate.core.liveness import JobState
 
 TABLE = "jobgate"
 
 
-def job_item(issuer: str, job_id: int, *words: JobState, expires_at: int) -> items.Item:
+def job_item(job: JobKey, *words: JobState, expires_at: int) -> items.Item:
     """A job's item as these words leave it."""
-    item = items.job_key(issuer, job_id) | {"expires_at": items.number(expires_at)}
+    item = items.job_key(job) | {"expires_at": items.number(expires_at)}
     for word in words:
         item |= items.job_word(word)
     return item

@@ -44,7 +44,7 @@ def stack() -> Iterator[OperatorsStack]:
             items.place_item("main", b.APP, b.a_place(fetched_at=now)),
             items.place_item("main", b.CONFIG_PROJECT, b.a_config_place(fetched_at=now)),
             items.chain_item("main", b.a_chain(fetched_at=now)),
-            job_item("main", 9001, b.a_state(seen_at=now), expires_at=int(now) + 3600),
+            job_item(b.a_job().key, b.a_state(seen_at=now), expires_at=int(now) + 3600),
         ):
             made.table.put(item)
         yield made

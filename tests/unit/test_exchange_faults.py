@@ -25,7 +25,7 @@ MISSING: dict[str, set[int] | str] = {
     "SUBJECT#main#instance#0": {BY_PROJECT, BY_GROUP},
     "PROJECT#main#100": "chain_unknown",
     "NAMESPACE#main#2": {BY_PROJECT, BY_INSTANCE},
-    "JOB#main#9001": ALL,  # nothing was heard of it: its token's life is short
+    "JOB#main#100#9001": ALL,  # nothing was heard of it: its token's life is short
     "STOPS#main": "stopped",
     "AGENT#main#10000": {BY_GROUP, BY_INSTANCE},
     "AGENT#main#10001": {BY_PROJECT, BY_INSTANCE},

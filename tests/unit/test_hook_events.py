@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jobgate.core.errors import Unavailable
 from jobgate.core.hook import HookScope, Reach, reach_of_project
+from jobgate.core.liveness import NOTHING_HEARD
 from jobgate.core.webhook_event import GroupMoved, Ignored, JobSeen, ProjectMoved, Pushed
 from jobgate.usecases.hook_events import HookEvents
 
@@ -14,6 +15,7 @@ from tests.support import builders as b
 from tests.support.fakes import FakeClock, FakeJobStates, FakePlaceMarks, FakeRefreshQueue
 
 if TYPE_CHECKING:
+    from jobgate.core.liveness import JobState
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.core.webhook_event import HookEvent
 
@@ -66,7 +68,17 @@ def test_a_job_is_told_of_by_the_hooks_above_it(scope: HookScope) -> None:
 
     setting.handle(END, scope)
 
-    assert setting.jobs.states["main", 9001].status == "success"
+    assert setting.jobs.states[b.a_job().key].status == "success"
+
+
+@pytest.mark.parametrize("word", [END.state, RUNNING.state])
+def test_a_hook_tells_nothing_of_another_projects_job(word: JobState) -> None:
+    setting = Setting()
+
+    # The job's id is another project's; the project that the event names is the hook's own.
+    setting.handle(JobSeen(b.CONFIG_PROJECT, b.a_job().job_id, word), OF_CONFIG)
+
+    assert setting.jobs.get(b.a_job().key) == NOTHING_HEARD
 
 
 @pytest.mark.parametrize("event", [END, RUNNING])
@@ -161,7 +173,7 @@ def test_a_jobs_end_is_never_undone() -> None:
     setting.handle(END, TOP)
     said = setting.handle(RUNNING, TOP)
 
-    assert setting.jobs.states["main", 9001].status == "success"
+    assert setting.jobs.states[b.a_job().key].status == "success"
     assert said.endswith("had ended before")
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BOUNDS = Bounds()
-KEY = ("main", 9001)
+KEY = b.a_job().key
 ASK = ("job_status", (b.APP, 9001))
 
 
@@ -117,7 +117,7 @@ def test_an_end_that_gitlab_tells_is_shared_and_recorded_once(status: str) -> No
 
     assert life.status == status
     assert plain.states[KEY].finished_at == b.NOW
-    assert not ended.put(*KEY, b.a_state("failed"))
+    assert not ended.put(KEY, b.a_state("failed"))
     assert [json.loads(line) for line in lines] == [
         {
             "v": 1,
@@ -126,6 +126,7 @@ def test_an_end_that_gitlab_tells_is_shared_and_recorded_once(status: str) -> No
             "outcome": "refused",
             "decision_id": "decision-1",
             "issuer": "main",
+            "project_id": b.APP,
             "job_id": 9001,
             "reason": "job_finished",
             "status": status,
@@ -137,7 +138,7 @@ def test_an_end_that_gitlab_tells_is_shared_and_recorded_once(status: str) -> No
 def test_a_word_of_a_job_that_goes_on_is_no_revocation() -> None:
     lines: list[str] = []
 
-    RecordedEnds(FakeJobStates(), lines.append, lambda: "d").put(*KEY, b.a_state())
+    RecordedEnds(FakeJobStates(), lines.append, lambda: "d").put(KEY, b.a_state())
 
     assert lines == []
 
@@ -165,7 +166,7 @@ def test_no_answer_leaves_what_was_known_and_is_not_repeated_before_the_floor(
 
 def test_an_asker_that_dies_blocks_others_no_longer_than_the_floor() -> None:
     world = World()
-    world.jobs.ask(*KEY, now=b.NOW)
+    world.jobs.ask(KEY, now=b.NOW)
 
     assert world.life() == JobLife(asked_at=b.NOW, asked_since=b.NOW)
     assert sum(world.waited) == pytest.approx(BOUNDS.lazy_budget)
@@ -177,11 +178,11 @@ def test_an_asker_that_dies_blocks_others_no_longer_than_the_floor() -> None:
 
 def test_who_comes_while_another_asks_waits_for_the_answer() -> None:
     world = World()
-    world.jobs.ask(*KEY, now=b.NOW)
+    world.jobs.ask(KEY, now=b.NOW)
 
     def answer() -> None:
         if len(world.waited) == 2:
-            world.jobs.put(*KEY, b.a_state(source="probe"))
+            world.jobs.put(KEY, b.a_state(source="probe"))
 
     world.meanwhile = answer
 
@@ -192,8 +193,8 @@ def test_who_comes_while_another_asks_waits_for_the_answer() -> None:
 
 def test_who_has_read_the_table_just_before_another_asked_waits_too() -> None:
     world = World()
-    world.jobs.ask(*KEY, now=b.NOW)
-    world.meanwhile = lambda: world.jobs.put(*KEY, b.a_state("canceled")) and None
+    world.jobs.ask(KEY, now=b.NOW)
+    world.meanwhile = lambda: world.jobs.put(KEY, b.a_state("canceled")) and None
 
     assert world.process().of(b.a_job()).life(NOTHING_HEARD).finished
     assert world.gitlab.calls == []
@@ -213,7 +214,7 @@ def test_an_end_by_a_hook_while_gitlab_answers_is_the_end() -> None:
 
     def late(project_id: int, job_id: int) -> str | None:
         status = job_status(project_id, job_id)
-        world.jobs.put(*KEY, b.a_state("canceled", finished_at=b.NOW))
+        world.jobs.put(KEY, b.a_state("canceled", finished_at=b.NOW))
         return status
 
     world.gitlab.job_status = late  # type: ignore[method-assign]

@@ -208,7 +208,7 @@ def test_a_jobs_end_in_the_queue_is_written() -> None:
 
     failed, _, _, jobs = run(event)
 
-    assert (failed, jobs.states) == ([], {("main", 9001): b.a_life(STATE)})
+    assert (failed, jobs.states) == ([], {b.a_job().key: b.a_life(STATE)})
 
 
 def test_a_message_of_another_form_comes_again_until_it_is_put_aside() -> None:

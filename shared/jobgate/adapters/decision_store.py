@@ -82,6 +82,6 @@ def _of_job(job: JobIdentity) -> tuple[items.Item, ...]:
     return (
         items.place_key(job.issuer, job.project_id),
         items.chain_key(job.issuer, job.namespace_id),
-        items.job_key(job.issuer, job.job_id),
+        items.job_key(job.key),
         items.stops_key(job.issuer),
     )

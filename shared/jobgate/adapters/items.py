@@ -21,6 +21,7 @@ from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from jobgate.core.job import JobKey
     from jobgate.core.liveness import JobState
 
 Item = dict[str, Any]
@@ -78,9 +79,9 @@ def config_project_key(issuer: str, project_id: int) -> Item:
     return key("CONFIG_PROJECTS", f"{issuer}#{project_id}")
 
 
-def job_key(issuer: str, job_id: int) -> Item:
+def job_key(job: JobKey) -> Item:
     """Of a job's state."""
-    return key(f"JOB#{issuer}#{job_id}", "STATE")
+    return key(f"JOB#{job.issuer}#{job.project_id}#{job.job_id}", "STATE")
 
 
 def token_end_key(issuer: str) -> Item:

@@ -14,6 +14,7 @@ from jobgate.ports import JobStates
 if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.bounds import Bounds
+    from jobgate.core.job import JobKey
     from jobgate.core.liveness import JobLife, JobState
     from jobgate.ports import Clock
 
@@ -30,22 +31,22 @@ class DynamoDBJobStates(JobStates):
         self._bounds = bounds
         self._clock = clock
 
-    def put(self, issuer: str, job_id: int, word: JobState) -> bool:
+    def put(self, job: JobKey, word: JobState) -> bool:
         return self._update(
-            items.job_key(issuer, job_id),
+            items.job_key(job),
             items.job_word(word) | self._kept_from(word.seen_at),
             " REMOVE asked_since" if word.source == "probe" else "",
             _NOT_ENDED,
         )
 
-    def get(self, issuer: str, job_id: int) -> JobLife:
-        key = items.job_key(issuer, job_id)
+    def get(self, job: JobKey) -> JobLife:
+        key = items.job_key(job)
         found = batch_get(self._call, self._table, [key])
         return items.job_life_of(found(key), now=self._clock())
 
-    def ask(self, issuer: str, job_id: int, *, now: float) -> bool:
+    def ask(self, job: JobKey, *, now: float) -> bool:
         return self._update(
-            items.job_key(issuer, job_id),
+            items.job_key(job),
             items.job_question(now) | self._kept_from(now),
             ", asked_since = if_not_exists(asked_since, :asked_at)",
             f"{_NOT_ENDED} AND (attribute_not_exists(#asked_at) "

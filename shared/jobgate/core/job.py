@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class JobKey(NamedTuple):
+    """What a job's stored life belongs to.
+
+    GitLab's job ids are unique by themselves. The project that runs the job is part of the key so
+    that a webhook, whose secret reaches some projects, says nothing of the jobs of others.
+    """
+
+    issuer: str
+    project_id: int
+    job_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +43,11 @@ class JobIdentity:
     environment: str | None = None
     tier: str | None = None
     environment_slug: str | None = None
+
+    @property
+    def key(self) -> JobKey:
+        """Where the job's life is stored."""
+        return JobKey(self.issuer, self.project_id, self.job_id)
 
     @property
     def root_path(self) -> str:

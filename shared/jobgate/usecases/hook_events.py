@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from jobgate.core.errors import Unavailable
 from jobgate.core.hook import Reach, reach_of_group, reach_of_project
+from jobgate.core.job import JobKey
 from jobgate.core.webhook_event import GroupMoved, Ignored, JobSeen, ProjectMoved, Pushed
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class HookEvents:
         reach = self._reach(issuer, event.project_id, scope)
         if reach is not Reach.INSIDE:
             return _refused(f"job {event.job_id} of project {event.project_id}", reach)
-        written = self.jobs.put(issuer, event.job_id, event.state)
+        written = self.jobs.put(JobKey(issuer, event.project_id, event.job_id), event.state)
         return f"job {event.job_id} is {event.state.status}" + (
             "" if written else ": had ended before"
         )

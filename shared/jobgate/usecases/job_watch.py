@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobgate.core.bounds import Bounds
-    from jobgate.core.job import JobIdentity
+    from jobgate.core.job import JobIdentity, JobKey
     from jobgate.core.liveness import JobLife
     from jobgate.core.settings import Settings
     from jobgate.ports import Clock, Recorder
@@ -66,8 +66,8 @@ class JobWatch:
         """
         now = self._clock()
         try:
-            if not self._jobs.ask(job.issuer, job.job_id, now=now):
-                return self.answered(job, self._jobs.get(job.issuer, job.job_id))
+            if not self._jobs.ask(job.key, now=now):
+                return self.answered(job, self._jobs.get(job.key))
         except Unavailable:
             # Nobody may ask, so nobody will: what was heard before must be good enough.
             if self._is_observed(life):
@@ -82,8 +82,7 @@ class JobWatch:
 
         Waits only where nothing else lets the job go on, and not beyond LAZY_BUDGET.
         """
-        key = (job.issuer, job.job_id)
-        end = self._ends.get(key)
+        end = self._ends.get(job.key)
         if end is not None and not life.finished:
             # The end was heard here, and couldn't be written.
             return self._heard(job, life, end)
@@ -92,17 +91,16 @@ class JobWatch:
             if not (needed and is_being_asked(life, bounds=self._bounds, now=self._clock())):
                 break
             self._wait(_POLL_SECONDS)
-            life = self._jobs.get(*key)
+            life = self._jobs.get(job.key)
         return life
 
     def _heard(self, job: JobIdentity, life: JobLife, word: JobState) -> JobLife:
         """Share what GitLab said; a word that can't be shared still counts here."""
-        key = (job.issuer, job.job_id)
         if word.finished:
-            self._ends.keep(key, word)
+            self._ends.keep(job.key, word)
         try:
-            if not self._jobs.put(*key, word):
-                return self._jobs.get(*key)
+            if not self._jobs.put(job.key, word):
+                return self._jobs.get(job.key)
         except Unavailable:
             pass
         return life.after(word)
@@ -136,9 +134,9 @@ class RecordedEnds(JobStates):
     recorder: Recorder
     new_id: Callable[[], str]
 
-    def put(self, issuer: str, job_id: int, word: JobState) -> bool:
+    def put(self, job: JobKey, word: JobState) -> bool:
         """See `JobStates.put`."""
-        written = self.jobs.put(issuer, job_id, word)
+        written = self.jobs.put(job, word)
         if written and word.finished:
             self.recorder(
                 record.record(
@@ -146,8 +144,9 @@ class RecordedEnds(JobStates):
                     at=word.seen_at,
                     outcome="refused",
                     decision_id=self.new_id(),
-                    issuer=issuer,
-                    job_id=job_id,
+                    issuer=job.issuer,
+                    project_id=job.project_id,
+                    job_id=job.job_id,
                     reason=Reason.JOB_FINISHED,
                     status=word.status,
                     source=word.source,
@@ -155,10 +154,10 @@ class RecordedEnds(JobStates):
             )
         return written
 
-    def get(self, issuer: str, job_id: int) -> JobLife:
+    def get(self, job: JobKey) -> JobLife:
         """See `JobStates.get`."""
-        return self.jobs.get(issuer, job_id)
+        return self.jobs.get(job)
 
-    def ask(self, issuer: str, job_id: int, *, now: float) -> bool:
+    def ask(self, job: JobKey, *, now: float) -> bool:
         """See `JobStates.ask`."""
-        return self.jobs.ask(issuer, job_id, now=now)
+        return self.jobs.ask(job, now=now)
