@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from local.installation import AGENTS, GROUP, SHOP, WEB
+from local.installation import AGENTS, GROUP, SHOP
 from local.job import JobShell
 from local.repository import push
 from tests.support.relay_upstream import RawUpstream
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 CREDENTIAL = "recorded-clusters-credential"
 _NAME = "recorded"
+# A project of its own: a second agent would leave the other tests' jobs without a current context.
+_PROJECT = f"{SHOP}/recorded"
 _FILE = f".gitlab/agents/{_NAME}/config.yaml"
-_CONFIG = f"ci_access: {{groups: [{{id: {SHOP}, access_as: {{ci_job: {{}}}}}}]}}\n"
+_CONFIG = f"ci_access: {{projects: [{{id: {_PROJECT}, access_as: {{ci_job: {{}}}}}}]}}\n"
 _SECONDS = 60.0
 _AUDIT_ID = re.compile(rb"Audit-ID: [0-9a-f-]{36}")
 
@@ -109,7 +111,8 @@ def lines_of(request: bytes) -> list[bytes]:
 
 def identity_of(recorded: RecordedCluster, installation: Installation) -> list[bytes]:
     """The lines that say who the recorded cluster's job is."""
-    job, project = recorded.shell.job, installation.projects[WEB]
+    job = recorded.shell.job
+    project = job.project_id
     groups = [
         "gitlab:ci_job",
         *(f"gitlab:group:{installation.groups[path]}" for path in (GROUP, SHOP)),
@@ -152,13 +155,14 @@ def recorded_cluster(stack: Stack, installation: Installation) -> Iterator[Recor
     credential = stack.folder / "recorded" / "credential"
     credential.write_text(CREDENTIAL)
     with RawUpstream(certificate) as upstream:
+        stack.gitlab.control.create_project(_PROJECT)
         installation.jobgate(
             *("agent", "register", AGENTS, _NAME, "--server", upstream.url),
             *("--credential-file", str(credential), "--ca", str(stack.authority.certificate)),
         )
         push(stack, AGENTS, {_FILE: _CONFIG}, "Let the shop use the recorded cluster")
         agent_id = _once_active(installation)
-        shell = JobShell.start(stack, WEB)
+        shell = JobShell.start(stack, _PROJECT)
         fetched = shell.fetch()
         assert fetched.code == 0, fetched.output
         config = json.loads(shell.kubeconfig.read_text())

@@ -92,7 +92,10 @@ def register(
     if own == relay:
         raise InvalidRequest("The agent's own rights can't be the relay's: name another role.")
     if allow_client_impersonation and own is None:
-        raise InvalidRequest("--allow-client-impersonation needs a credential of the agent's own.")
+        raise InvalidRequest(
+            "--allow-client-impersonation needs rights of the agent's own: "
+            "--agent-credential-file, or --agent-eks-role."
+        )
     connected = connect(context, stack, as_json=as_json)
     connected.registry.known_base_url()
     chosen = connected.registry.issuer(issuer)
