@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -149,8 +150,7 @@ def test_open_streams_end_with_the_right_to_them(
     assert "unexpected EOF" in logs.output
     assert f"reason {reason}, decision " in watch.output, watch.output
     assert f"reason {reason}, decision " in objects.output, objects.output
-    ended = [record for record in _records(log) if record.get("job_id") == shell.job.id]
-    revoked = [r for r in ended if r["ended"] == "revoked"]
+    revoked = _revoked(log, shell.job.id, 3)
     assert [(r["status"], r["reason"], r["outcome"]) for r in revoked] == [
         (200, reason, "allowed")
     ] * 3
@@ -159,6 +159,20 @@ def test_open_streams_end_with_the_right_to_them(
         ("watch", None),
         ("watch", None),
     ]
+
+
+def _revoked(logs: Any, job_id: int, count: int) -> list[dict[str, Any]]:
+    """A job's revoked streams; a record is written after the client has seen its stream's end."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        found = [
+            record
+            for record in _records(logs)
+            if record.get("job_id") == job_id and record["ended"] == "revoked"
+        ]
+        if len(found) >= count or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
 
 
 def _records(logs: Any) -> Iterator[dict[str, Any]]:
