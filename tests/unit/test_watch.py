@@ -23,6 +23,9 @@ JSON = (("Content-Type", "application/json"),)
         ((("timeoutSeconds", "91"),), (("timeoutSeconds", "90"),)),
         ((("timeoutSeconds", "+91"),), (("timeoutSeconds", "90"),)),
         ((("timeoutSeconds", "0091"),), (("timeoutSeconds", "90"),)),
+        ((("timeoutSeconds", "0" * 19 + "91"),), (("timeoutSeconds", "90"),)),
+        ((("timeoutSeconds", "+" + "0" * 5000),), (("timeoutSeconds", "90"),)),
+        ((("timeoutSeconds", "9223372036854775807"),), (("timeoutSeconds", "90"),)),
         (
             (("watch", "1"), ("timeoutSeconds", "3600"), ("limit", "5")),
             (("watch", "1"), ("timeoutSeconds", "90"), ("limit", "5")),
@@ -41,7 +44,22 @@ def test_a_watch_gets_an_end_of_its_own(
 
 
 @pytest.mark.parametrize(
-    "value", ["90", "1", "+1", "007", "-1", "", "x", "1.5", " 9", "9e9", "9" * 19]
+    "value",
+    [
+        "90",
+        "1",
+        "+1",
+        "007",
+        "-1",
+        "",
+        "x",
+        "1.5",
+        " 9",
+        "9e9",
+        "9223372036854775808",
+        "9" * 30,
+        "-" + "1" * 19,
+    ],
 )
 def test_an_end_that_is_soon_or_wrong_is_left_to_the_api_server(value: str) -> None:
     query = (("watch", "1"), ("timeoutSeconds", value))

@@ -24,7 +24,9 @@ KEEPALIVE = b"\n"
 """White space between two JSON objects: no client takes notice, and every front sees a byte."""
 
 _TIMEOUT = "timeoutSeconds"
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+# As Go's ParseInt reads one: zeros before it, however many, change nothing.
+_WHOLE_NUMBER = re.compile(r"([+-]?)0*([0-9]{1,19})")
+_INT64_MAX = 2**63 - 1
 
 
 def limited_watch(
@@ -38,8 +40,12 @@ def limited_watch(
     most = max(int(seconds), 1)
     for at, (name, value) in enumerate(query):
         if name == _TIMEOUT:
-            # A negative one ends at once.
-            if not _WHOLE_NUMBER.fullmatch(value) or int(value) < 0 or 0 < int(value) <= most:
+            given = _WHOLE_NUMBER.fullmatch(value)
+            # Of its digits alone: Python refuses to read thousands of zeros.
+            asked = _INT64_MAX + 1 if given is None else int(given[2])
+            is_negative = given is not None and given[1] == "-" and asked > 0
+            # A negative one ends at once, and one beyond 64 bits is refused.
+            if is_negative or 0 < asked <= most or asked > _INT64_MAX:
                 return query
             return (*query[:at], (name, str(most)), *query[at + 1 :])
     return (*query, (_TIMEOUT, str(most)))
