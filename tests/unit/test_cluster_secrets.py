@@ -28,10 +28,12 @@ class SecretsManager:
             "arn:2": '{"certificate": "C", "key": "K"}',
         }
         self.calls: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.refusals = 0
         self.clock = Clock()
         self.secrets = AWSClusterSecrets(self, self.eks_token, clock=self.clock)
 
-    def eks_token(self, credential: EKSCredential) -> BearerToken:
+    def eks_token(self, credential: EKSCredential, *, refused: bool = False) -> BearerToken:
+        self.refusals += refused
         return BearerToken(f"{credential.cluster}-at-{self.clock.now:.0f}")
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +82,19 @@ def test_a_rotated_secret_is_seen_at_once_after_the_cluster_refused_the_old_one(
     # Whoever had the old one still is told of the new one, without another call.
     assert aws.secrets.renewed(TOKEN, refused=old) == BearerToken("new")
     assert len(aws.calls) == 2
+
+
+def test_a_refused_token_for_eks_is_told_of_to_its_signer_alone_then(aws: SecretsManager) -> None:
+    eks = EKSCredential(cluster="prod", region="eu-central-1")
+    aws.secrets.fetch(eks)
+    aws.clock.now = NOW + 300
+    aws.secrets.fetch(eks)
+    assert aws.refusals == 0
+    aws.clock.now = NOW + 600
+    old = aws.secrets.fetch(eks)
+    aws.clock.now = NOW + 601
+    assert aws.secrets.renewed(eks, refused=old) == BearerToken(f"prod-at-{NOW + 601:.0f}")
+    assert aws.refusals == 1
 
 
 def test_a_caller_can_not_make_us_ask_on_and_on(aws: SecretsManager) -> None:

@@ -127,6 +127,19 @@ def test_a_session_serves_until_a_token_might_outlive_it(sts: STS) -> None:
         assert len(sts.calls) == calls
 
 
+def test_a_session_whose_token_was_refused_is_not_used_again(sts: STS) -> None:
+    """It was revoked, or its role was made anew under the same name."""
+    tokens = EKSTokens(sts, lambda: OWN, clock=Clock())
+    credential = EKSCredential(cluster="prod", region="eu-west-1", role_arn=ROLE)
+    tokens(credential)
+    given = {"AccessKeyId": "ASIB", "SecretAccessKey": "new", "SessionToken": "new session"}
+    sts.answer = {"Credentials": given | {"Expiration": "2027-01-15T09:00:00Z"}}
+    new = _as_botocore("prod", "eu-west-1", AWSCredentials("ASIB", "new", "new session"), NOW)
+    assert tokens(credential, refused=True).token == new
+    assert tokens(credential).token == new
+    assert len(sts.calls) == 2
+
+
 def test_two_roles_have_sessions_of_their_own(sts: STS) -> None:
     tokens = EKSTokens(sts, lambda: OWN, clock=Clock())
     for role in (ROLE, f"{ROLE}-2", ROLE, f"{ROLE}-2"):

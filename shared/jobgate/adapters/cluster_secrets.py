@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.agent import Credential
@@ -13,8 +13,6 @@ from jobgate.core.errors import Unavailable
 from jobgate.ports import ClusterSecrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import ClusterCredential, EKSCredential
     from jobgate.core.cluster_credential import BearerToken, ClusterSecret
@@ -23,6 +21,12 @@ if TYPE_CHECKING:
 _FRESH_SECONDS = 300.0
 _RENEWED_SECONDS = 5.0
 _KEPT_MAX = 64
+
+
+class EKSSigner(Protocol):
+    """Makes the tokens of EKS; `refused` says that the cluster has refused the last one."""
+
+    def __call__(self, credential: EKSCredential, *, refused: bool = False) -> BearerToken: ...
 
 
 class AWSClusterSecrets(ClusterSecrets):
@@ -34,7 +38,7 @@ class AWSClusterSecrets(ClusterSecrets):
     def __init__(
         self,
         call: AWSCall,
-        eks: Callable[[EKSCredential], BearerToken],
+        eks: EKSSigner,
         *,
         clock: Clock,
     ) -> None:
@@ -69,21 +73,21 @@ class AWSClusterSecrets(ClusterSecrets):
         self._renewed[credential] = now
         if len(self._renewed) > _KEPT_MAX:
             self._renewed.popitem(last=False)
-        secret = self._read_anew(credential)
+        secret = self._read_anew(credential, refused=True)
         return None if secret == refused else secret
 
-    def _read_anew(self, credential: ClusterCredential) -> ClusterSecret:
-        secret = self._secret(credential)
+    def _read_anew(self, credential: ClusterCredential, *, refused: bool = False) -> ClusterSecret:
+        secret = self._secret(credential, refused=refused)
         self._read[credential] = self._clock(), secret
         self._read.move_to_end(credential)
         if len(self._read) > _KEPT_MAX:
             self._read.popitem(last=False)
         return secret
 
-    def _secret(self, credential: ClusterCredential) -> ClusterSecret:
+    def _secret(self, credential: ClusterCredential, *, refused: bool) -> ClusterSecret:
         if isinstance(credential, Credential):
             return self._stored(credential)
-        return self._eks(credential)
+        return self._eks(credential, refused=refused)
 
     def _stored(self, credential: Credential) -> ClusterSecret:
         try:

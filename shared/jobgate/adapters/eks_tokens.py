@@ -43,9 +43,15 @@ class EKSTokens:
         self._clock = clock
         self._sessions: OrderedDict[str, tuple[float, AWSCredentials]] = OrderedDict()
 
-    def __call__(self, credential: EKSCredential) -> BearerToken:
-        """A fresh token; raises Unavailable where the role can't be assumed."""
+    def __call__(self, credential: EKSCredential, *, refused: bool = False) -> BearerToken:
+        """A fresh token; raises Unavailable where the role can't be assumed.
+
+        `refused`: the cluster has refused the last one. The session may have been revoked then, or
+        its role made anew under the same name, so it isn't used again.
+        """
         role = credential.role_arn
+        if refused and role is not None:
+            self._sessions.pop(role, None)
         url = presigned_url(
             _QUERY,
             (("Host", _sts_host(credential.region)), ("x-k8s-aws-id", credential.cluster)),
