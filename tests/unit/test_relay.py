@@ -36,7 +36,8 @@ from tests.support.relay_parts import (
 )
 
 if TYPE_CHECKING:
-    from jobgate.ports import Response, UpstreamResponse
+    from jobgate.core.job import JobIdentity
+    from jobgate.ports import RelayFacts, Response, UpstreamResponse
 
 
 @pytest.fixture
@@ -560,6 +561,25 @@ def test_no_identity_bleeds_between_jobs_on_one_warm_relay(parts: RelayParts) ->
         ("https://other.test", "Bearer agent-token", None),
     }
     assert AGENT_SECRET in parts.secrets.values
+
+
+def test_one_job_at_two_agents_reaches_each_agents_cluster(parts: RelayParts) -> None:
+    """Within the time that what was read is believed."""
+
+    def relay_facts(_: JobIdentity, agent_id: int) -> RelayFacts:
+        return some_facts(
+            snapshot=a_snapshot(agent_id=agent_id),
+            cluster=a_cluster(agent_id=agent_id, server=f"https://{agent_id}.test"),
+        )
+
+    parts.store.relay_facts = relay_facts  # type: ignore[method-assign]  facts by agent
+    relay, agents = parts.relay(), (AGENT, AGENT + 1, AGENT)
+    for agent in agents:
+        request = replace(a_request(), path=f"/agents/{agent}/api/v1/pods")
+        relay.answer(request, decision_id="d", deadline=NOW + 900)
+    assert [cluster.server for cluster in parts.clusters.to] == [
+        f"https://{a}.test" for a in agents
+    ]
 
 
 # --- Behind API Gateway ---

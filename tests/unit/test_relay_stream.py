@@ -267,9 +267,25 @@ def test_an_answer_that_was_long_in_coming_is_decided_about_before_its_first_byt
     scripted.at(0, b"secret")
     response = scripted.ask(TEXT)
     scripted.parts.store.facts = FINISHED
-    scripted.started_at = NOW + seconds
+    scripted.started_at = scripted.parts.clock.now = NOW + seconds
 
     assert _all(response) == (b"", "StreamCut")
+
+
+@pytest.mark.parametrize("facts", [FINISHED, Unavailable("the table")])
+def test_a_clock_that_is_set_back_puts_no_look_off(
+    scripted: Scripted, facts: RelayFacts | Exception
+) -> None:
+    response = scripted.ask(TEXT)
+
+    def pieces() -> Iterator[bytes]:
+        yield b"before"
+        scripted.parts.store.facts = facts
+        scripted.parts.clock.now = NOW - 3600
+        yield b"after"
+
+    scripted.parts.clusters.answer.chunks = pieces  # type: ignore[method-assign]  this answer's body
+    assert _all(response) == (b"before", "StreamCut")
 
 
 # --- The facts can't be had ---
