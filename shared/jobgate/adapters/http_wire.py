@@ -176,6 +176,9 @@ class Wire:
             if len(self._buffer) > _LINE_MAX_BYTES:
                 raise WireError("a line that is too long")
             yield from self._more(tick)
+            if tick is not None and b"\r\n" not in self._buffer:
+                # A line that trickles in, never silent for a tick, is no piece either.
+                yield b""
         line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
         return line
 
