@@ -19,7 +19,7 @@ from jobgate.core.issuer import Issuer
 from jobgate.ports import GitLabProject, Subject
 from moto import mock_aws
 
-from tests.support.operators_stack import OperatorsStack
+from tests.support.operators_stack import NOW, OperatorsStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def stack() -> Iterator[OperatorsStack]:
     with mock_aws():
         made = OperatorsStack.deploy()
         registry = Registry(made.table)
-        registry.prepare_issuer(ISSUER)
+        registry.prepare_issuer(ISSUER, now=NOW)
         registry.save_issuer(ISSUER)
         registry.save_settings("https://api.example.test/live", None)
         yield made
@@ -208,7 +208,7 @@ def test_second_agent_of_a_project_leaves_the_first_and_its_refresh_alone(
 def calls_of_a_registration() -> int:
     with mock_aws():
         stack = OperatorsStack.deploy()
-        Registry(stack.table).prepare_issuer(ISSUER)
+        Registry(stack.table).prepare_issuer(ISSUER, now=NOW)
         stack.calls.clear()
         register(stack)
         return len(stack.calls)
@@ -413,7 +413,7 @@ def test_removed_issuer_keeps_its_ids_and_stops(stack: OperatorsStack) -> None:
     remove(stack)
     stack.json("issuer", "remove", "main")
     assert stack.json("issuer", "list") == []
-    Registry(stack.table).prepare_issuer(ISSUER)
+    Registry(stack.table).prepare_issuer(ISSUER, now=NOW)
     assert register(stack) == FIRST + 1
     assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
 
@@ -421,4 +421,4 @@ def test_removed_issuer_keeps_its_ids_and_stops(stack: OperatorsStack) -> None:
 def test_alias_never_stands_for_another_instance(stack: OperatorsStack) -> None:
     stack.json("issuer", "remove", "main")
     with pytest.raises(Refused, match="for ever"):
-        Registry(stack.table).prepare_issuer(replace(ISSUER, url="https://other.test"))
+        Registry(stack.table).prepare_issuer(replace(ISSUER, url="https://other.test"), now=NOW)

@@ -31,7 +31,7 @@ def stack() -> Iterator[OperatorsStack]:
         # The decision is made by the system's clock, as the deployed one is.
         made.now = now = time.time()  # noqa: TID251  see above
         registry = Registry(made.table)
-        registry.prepare_issuer(b.an_issuer())
+        registry.prepare_issuer(b.an_issuer(), now=b.NOW)
         registry.save_issuer(b.an_issuer())
         registry.save_settings(b.BASE_URL, None)
         config_project = agent_items.config_project_item(b.a_config_project_item())

@@ -41,7 +41,7 @@ def stack() -> Iterator[OperatorsStack]:
 def add_issuer(registry: Registry, alias: str) -> None:
     url = f"https://{alias}.example.test"
     issuer = b.an_issuer(alias, url=url, is_default=alias == "main")
-    registry.prepare_issuer(issuer)
+    registry.prepare_issuer(issuer, now=NOW)
     registry.save_issuer(issuer)
 
 
@@ -110,6 +110,46 @@ def test_an_issuer_that_is_added_while_everything_is_stopped_is_stopped(
         add_issuer(registry, alias)
 
     assert [refusal(stack, issuer=alias) for alias in ("third", "other")] == [Reason.STOPPED] * 2
+
+
+def test_an_issuer_that_is_added_again_and_again_has_one_stop_of_everything(
+    stack: OperatorsStack,
+) -> None:
+    registry = Registry(stack.table)
+    registry.change_stops("other", lambda _stops: (b.a_stop(StopKind.JOB, 1),))
+    stack.json("revoke", "all", "--why", "incident 7", "--until", "1h")
+    before = registry.stops("other")
+
+    for _ in range(3):
+        add_issuer(registry, "other")
+
+    assert registry.stops("other") == before
+    assert [stop.kind for stop in before or ()] == [StopKind.JOB, StopKind.ALL]
+
+
+@pytest.mark.parametrize("failing", ALIASES)
+def test_what_can_be_lifted_is_lifted_and_told_where_one_issuer_fails(
+    stack: OperatorsStack, failing: str
+) -> None:
+    stack.json("revoke", "all", "--why", "w")
+    (lifted,) = {*ALIASES} - {failing}
+    real, records = stack.real, len(stack.records)
+
+    def call(service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        if operation == "TransactWriteItems" and f"STOPS#{failing}" in json.dumps(request):
+            raise Unavailable("dynamodb: EndpointConnectionError")
+        return real(service, operation, request)
+
+    stack.real = call  # type: ignore[assignment]
+    answer = stack.run("restore", "all")
+    stack.real = real
+
+    assert answer.code == 3
+    assert answer.err == f"jobgate: Not lifted: {failing}: dynamodb: EndpointConnectionError.\n"
+    assert f"Lifted at: {lifted}." in answer.out
+    assert [refusal(stack, issuer=alias) for alias in (failing, lifted)] == [Reason.STOPPED, None]
+    told = [(line["issuer"], line["outcome"]) for line in stack.records[records:]]
+    assert told == [(lifted, "allowed")]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +248,11 @@ def _failing(stack: OperatorsStack, failing: str, error: Exception) -> None:
         ["revoke", "job", "-1", "--why", "w"],
         ["revoke", "job", "9001x", "--why", "w"],
         ["revoke", "job", "\u0669", "--why", "w"],
+        ["revoke", "job", "9" * 5000, "--why", "w"],
+        ["revoke", "job", str(2**64), "--why", "w"],
         ["revoke", "user", "dana", "--why", "w"],
         ["revoke", "project", "app", "--why", "w"],
+        ["revoke", "agent", "9" * 5000, "--why", "w"],
         ["revoke", "agent", "999", "--why", "w"],
         ["revoke", "agent", "prod", "--why", "w"],
         ["revoke", "issuer", "--why", "w"],

@@ -1,5 +1,6 @@
 """`jobgate agent`: names in configuration projects, each with a connection to one cluster."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -197,7 +198,7 @@ def find(connected: Connected, alias: str, reference: str) -> tuple[int, tuple[i
     find an agent of the former.
     """
     ids = agent_ids.read(connected.table.get(items.agent_ids_key(alias)))
-    if reference.isascii() and reference.isdecimal():
+    if re.fullmatch(r"[0-9]{1,19}", reference):
         return int(reference), _name_of(ids, int(reference))
     path, colon, name = reference.rpartition(":")
     if not colon or not path:

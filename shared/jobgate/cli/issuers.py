@@ -89,7 +89,7 @@ def add(
     issuer = settled(wanted, known=tuple(known.values()), default=default)
     gitlab_calls.check_discovery(issuer)
     facts = gitlab_calls.check_token(issuer, token)
-    connected.registry.prepare_issuer(issuer)
+    connected.registry.prepare_issuer(issuer, now=connected.outside.clock())
     stored_secrets.change_entry(connected.aws, connected.stack.gitlab_tokens, issuer.alias, token)
     if status_token is not None:
         secret = connected.stack.gitlab_status_token

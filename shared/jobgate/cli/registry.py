@@ -9,6 +9,7 @@ from jobgate.cli import agent_ids
 from jobgate.cli.errors import Refused
 from jobgate.core.errors import Conflict, InvalidRequest
 from jobgate.core.liveness import StopKind
+from jobgate.core.stops import with_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,8 +86,10 @@ class Registry:
                 return issuer
         raise InvalidRequest("There is no default issuer: name one with --issuer.")
 
-    def prepare_issuer(self, issuer: Issuer) -> None:
+    def prepare_issuer(self, issuer: Issuer, *, now: float) -> None:
         """Write what an issuer needs before it is trusted: its counter of ids and its stops.
+
+        What is stopped for all issuers is so for this one, however often it is added.
 
         Raises Refused where the alias ever stood for another instance: stored items and identities
         in clusters carry the alias, and would be taken for the new instance's.
@@ -99,7 +102,7 @@ class Registry:
             )
         stopped = self._stops_of_all(besides=issuer.alias)
         if not self._table.put_new(items.stops_item(issuer.alias, stopped)) and stopped:
-            self.change_stops(issuer.alias, lambda stops: (*(stops or ()), *stopped))
+            self.change_stops(issuer.alias, lambda stops: _with_all(stops or (), stopped, now=now))
 
     def stops(self, alias: str) -> tuple[Stop, ...] | None:
         """An issuer's stops, those that are over included; None where the item is missing."""
@@ -134,3 +137,12 @@ class Registry:
     def remove_issuer(self, alias: str) -> None:
         """From now on they aren't. The ids and the stops stay."""
         self._table.delete(items.key("ISSUERS", alias))
+
+
+def _with_all(
+    stops: tuple[Stop, ...], stopped: tuple[Stop, ...], *, now: float
+) -> tuple[Stop, ...]:
+    for stop in stopped:
+        # Never None: a stop of everything always finds room.
+        stops = with_stop(stops, stop, now=now) or (stop,)
+    return stops

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
+_ID = re.compile(r"[1-9][0-9]{0,18}")  # GitLab's ids are of PostgreSQL's bigint
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WHY_MAX = 200
 
@@ -62,7 +63,7 @@ def target(connected: Connected, kind: StopKind, value: str | None, issuer: str 
 def _id(connected: Connected, kind: StopKind, value: str, alias: str) -> int:
     if kind is StopKind.AGENT:
         return find(connected, alias, value)[0]
-    if value.isascii() and value.isdecimal() and int(value) > 0:
+    if _ID.fullmatch(value):
         return int(value)
     if kind is StopKind.PROJECT and "/" in value:
         issuer = connected.registry.issuer(alias)
@@ -112,11 +113,15 @@ def revoke(connected: Connected, what: Target, *, until: float | None, why: str)
             failed[alias] = exc
     if stopped:
         _tell(connected, what, stopped, stop=stop)
+    _raise_failed(what, failed, "Not stopped")
+
+
+def _raise_failed(what: Target, failed: dict[str, JobgateError], told: str) -> None:
     if failed:
         first = next(iter(failed.values()))
         if len(what.issuers) == 1:
             raise first
-        raise Unavailable(f"Not stopped: {', '.join(failed)}: {first}") from first
+        raise Unavailable(f"{told}: {', '.join(failed)}: {first}") from first
 
 
 def _stop(connected: Connected, alias: str, stop: Stop, now: float) -> None:
@@ -139,32 +144,40 @@ def _stop(connected: Connected, alias: str, stop: Stop, now: float) -> None:
 
 
 def restore(connected: Connected, what: Target) -> None:
-    """Lift a stop, and record who did; raises InvalidRequest where there is none."""
-    lifted: list[Stop] = []
+    """Lift a stop, and record who did; raises InvalidRequest where there is none.
+
+    Raises Unavailable naming the issuers where it isn't lifted; at all others it is.
+    """
     by = _caller(connected)
+    lifted: list[str] = []
+    failed: dict[str, JobgateError] = {}
     for alias in what.issuers:
-        gone: list[Stop] = []
-
-        def change(stops: tuple[Stop, ...] | None, gone: list[Stop] = gone) -> tuple[Stop, ...]:
-            before = stops or ()
-            left = without_stop(before, what.kind, what.value)
-            gone[:] = [stop for stop in before if stop not in left]
-            if not gone:
-                raise _NothingToLiftError
-            return left
-
         try:
-            connected.registry.change_stops(alias, change)
-        except _NothingToLiftError:
-            continue
-        lifted += gone
-        _record(connected, what, alias, outcome="allowed", by=by)
-    if not lifted:
+            if _lift(connected, alias, what):
+                lifted.append(alias)
+        except JobgateError as exc:
+            failed[alias] = exc
+    if not (lifted or failed):
         raise InvalidRequest(f"{str(what).capitalize()} isn't stopped: see `jobgate restore`.")
-    connected.output.say(f"Lifted: {what}. Other stops, and jobs' ends, stay.")
-    connected.output.result(
-        {"kind": what.kind, "value": what.value, "issuers": list(what.issuers), "restored": True}
-    )
+    if lifted:
+        _tell_lifted(connected, what, lifted, by=by)
+    _raise_failed(what, failed, "Not lifted")
+
+
+def _lift(connected: Connected, alias: str, what: Target) -> bool:
+    """Whether there was such a stop."""
+
+    def change(stops: tuple[Stop, ...] | None) -> tuple[Stop, ...]:
+        left = without_stop(stops or (), what.kind, what.value)
+        if left == (stops or ()):
+            raise _NothingToLiftError
+        return left
+
+    try:
+        connected.registry.change_stops(alias, change)
+    except _NothingToLiftError:
+        return False
+    return True
 
 
 class _NothingToLiftError(Exception):
@@ -206,6 +219,16 @@ def _tell(connected: Connected, what: Target, stopped: list[str], *, stop: Stop)
             why=stop.why,
             until=stop.until,
         )
+
+
+def _tell_lifted(connected: Connected, what: Target, lifted: list[str], *, by: str) -> None:
+    at = f" Lifted at: {', '.join(lifted)}." if len(what.issuers) > 1 else ""
+    connected.output.say(f"Lifted: {what}.{at} Other stops, and jobs' ends, stay.")
+    connected.output.result(
+        {"kind": what.kind, "value": what.value, "issuers": lifted, "restored": True}
+    )
+    for alias in lifted:
+        _record(connected, what, alias, outcome="allowed", by=by)
 
 
 def _record(connected: Connected, what: Target, alias: str, **values: Any) -> None:
