@@ -769,24 +769,22 @@ def test_an_id_token_is_taken_once(aws: AWS) -> None:
 
 
 @pytest.mark.stack
-def test_of_fifty_redemptions_at_once_exactly_one_signs(ministack: AWSCall) -> None:
+def test_of_fifty_redemptions_at_once_exactly_one_is_answered(ministack: AWSCall) -> None:
     table = f"{TABLE}-{next(_numbers)}"
     create_table(ministack, table)
-    signer = FakeTokenSigner()
     deployment = b.a_deployment(b.an_issuer(single_use=True))
     exchange = an_exchange(
         deployment=lambda: deployment,
         verifier=FakeTokenVerifier({"token": b.a_verified_job()}),
         store=FakeExchangeStore(b.some_facts(), [b.an_agent(projects={b.APP: b.an_entry()})]),
         redeemed=DynamoDBRedeemedTokens(ministack, table),
-        signer=signer,
+        signer=FakeTokenSigner(),
     )
 
     with ThreadPoolExecutor(50) as pool:
         outcomes = list(pool.map(lambda _: exchange.redeem("token"), range(50)))
 
     assert sum(isinstance(outcome, Exchanged) for outcome in outcomes) == 1
-    assert len(signer.signed) == 1
 
 
 def test_a_projects_requests_are_counted_up_to_the_limit(aws: AWS) -> None:

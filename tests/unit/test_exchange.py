@@ -517,7 +517,6 @@ def test_a_token_that_is_good_once_is_redeemed_once() -> None:
     assert second.reason is Reason.TOKEN_INVALID
     assert second.sentence is not None
     assert "redeemed before" in second.sentence
-    assert len(setting.signer.signed) == 1
     assert [record["outcome"] for record in setting.records] == ["allowed", "refused"]
 
 
@@ -558,15 +557,21 @@ def test_a_token_that_cannot_be_taken_is_not_redeemed() -> None:
     setting = Setting(deployment=ONCE)
     setting.redeemed.failing = True
 
-    assert setting.reason() is Reason.JOB_UNKNOWN
+    outcome = setting.redeem()
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.JOB_UNKNOWN
 
 
-def test_a_token_that_was_taken_stays_so_where_nothing_could_be_signed() -> None:
+def test_a_token_for_which_nothing_could_be_signed_is_good_once_more() -> None:
     setting = Setting(deployment=ONCE, failing=("sign",))
 
-    setting.redeem()
+    assert isinstance(setting.redeem(), Refused)
+    assert setting.redeemed.claimed == {}
 
-    assert len(setting.redeemed.claimed) == 1
+    setting.signer.failing = False
+    assert isinstance(setting.redeem(), Exchanged)
+    assert isinstance(setting.redeem(), Refused)
 
 
 def test_what_would_redeem_a_token_again_and_again_is_refused_with_a_fixed_sentence() -> None:

@@ -148,9 +148,6 @@ class Exchange:
 
     def _signed(self, presented: Presented, choice: _Choice) -> Exchanged | Refused:
         now = self.clock()
-        # Taken before anything is signed: of two at once, one signs.
-        if not self._is_first_use(presented.verified):
-            return presented.refuse(Reason.TOKEN_INVALID, sentence=_REDEEMED_BEFORE)
         token = AccessToken(
             job=choice.judged.job,
             decision_id=presented.decision_id,
@@ -165,6 +162,10 @@ class Exchange:
         )
         base_url = self._base_url()
         signed = self.signer.sign(access_token.claims_of(token, base_url=base_url, now=now))
+        # Taken once nothing else can fail: a signing key that is away doesn't use the ID token up.
+        # Of many at once each may sign, and one is answered; a signature that nobody gets is none.
+        if not self._is_first_use(presented.verified):
+            return presented.refuse(Reason.TOKEN_INVALID, sentence=_REDEEMED_BEFORE)
         return Exchanged(
             token=signed,
             expires_at=token.expires_at,
