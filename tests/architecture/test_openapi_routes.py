@@ -53,4 +53,5 @@ def test_the_documents_token_types_are_those_that_are_understood(document: dict[
     assert set(properties["requested_token_type"]["enum"]) == {
         exchange_request.ACCESS_TOKEN_TYPE,
         exchange_request.JWT_TYPE,
+        "",  # as if it were left out (RFC 6749, 3.1)
     }
