@@ -101,6 +101,10 @@ bench: .venv/.ready .venv-ministack/.ready .venv-sam/.ready .venv-bench/.ready #
 	@.venv/bin/python -m benchmarks.exchange
 	@.venv/bin/python -m benchmarks.relay --docs docs
 
+.PHONY: bench-revocation
+bench-revocation: setup ## Measure the seconds from a job's end, and from `jobgate revoke`, to refusal
+	@.venv/bin/python -m benchmarks.revocation
+
 .PHONY: fmt
 fmt: .venv/.ready ## Format the code and mend what can be mended
 	@.venv/bin/ruff format .

@@ -187,7 +187,6 @@ def test_kubectl_takes_no_notice_of_the_white_space_in_a_silent_watch(shell: Job
     name = f"late-{shell.job.id}"
     watch = Running.start(shell, "kubectl get configmaps --watch --output=name")
     watch.until("configmap/")
-    before = watch.output
 
     shell.run("sleep 5")
     shell.run(f"kubectl create configmap {name}")
@@ -195,7 +194,10 @@ def test_kubectl_takes_no_notice_of_the_white_space_in_a_silent_watch(shell: Job
     watch.process.terminate()
     watch.end()
 
-    assert watch.output == f"{before}configmap/{name}\n"
+    lines = watch.output.removesuffix("\n").split("\n")
+    assert lines[-1] == f"configmap/{name}"
+    # What other tests left is listed too, but no line is empty.
+    assert all(line.startswith("configmap/") for line in lines)
 
 
 @pytest.fixture
