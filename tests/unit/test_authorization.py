@@ -248,10 +248,14 @@ def test_an_unknown_place_denies_a_project_entry() -> None:
 )
 def test_a_chain_that_cannot_be_trusted_denies_group_entries(surroundings: Surroundings) -> None:
     agent = b.an_agent(groups={b.SUB1: b.an_entry("top/sub1")}, instance=b.an_entry(""))
+    # The configuration project is where it was: nothing but the chain can deny.
+    places = b.known_surroundings().config_places
+    surroundings = dataclasses.replace(surroundings, config_places=places)
 
     decision = decide(agent=agent, surroundings=surroundings)
 
-    assert reason_of(decision) is Reason.CHAIN_UNKNOWN
+    assert decision == Denied(Reason.CHAIN_UNKNOWN)
+    assert trusted_chain(b.a_job(), surroundings, bounds=BOUNDS, now=b.NOW) is None
 
 
 def test_a_chain_is_trusted_up_to_its_very_age() -> None:

@@ -474,6 +474,15 @@ OUTAGES = {
 }
 
 
+def test_a_key_set_elsewhere_is_not_looked_for_at_the_issuer_either(gitlab: GitLab) -> None:
+    # As long as the issuer's URL, so that what is left after it is a path that has the keys.
+    elsewhere = "https://evil"[: len(gitlab.url)].ljust(len(gitlab.url), "x")
+    gitlab.publish(KEY.jwk, jwks_uri=elsewhere + KEYS)
+
+    assert gitlab.outcome() == "unavailable"
+    assert gitlab.fetches == (1, 0)
+
+
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_without_keys_nothing_is_verified(gitlab: GitLab, outage: str) -> None:
     OUTAGES[outage](gitlab)
