@@ -84,6 +84,7 @@ def a_verified_job(
     job: JobIdentity | None = None,
     *,
     jti: str = "6f7d3c0e-7c7a-4a6e-9a0e-3f7f6f0f7a11",
+    issued_at: int = int(NOW),
     expires_at: int = int(NOW) + 3600,
     project_is_certain: bool = True,
     is_of_fork: bool = False,
@@ -91,6 +92,7 @@ def a_verified_job(
     return VerifiedJob(
         job=job or a_job(),
         jti=jti,
+        issued_at=issued_at,
         expires_at=expires_at,
         project_is_certain=project_is_certain,
         is_of_fork=is_of_fork,

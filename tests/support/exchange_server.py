@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters.exchange_http import ExchangeHTTP
 from jobgate.adapters.id_tokens import IDTokenVerifier
 from jobgate.core.bounds import Bounds
+from jobgate.core.liveness import NOTHING_HEARD
 
 from local.gateway.api import read_api
 from local.gateway.event import Identifiers, build_event
@@ -29,6 +30,7 @@ from tests.support.fakes import (
     FakeClock,
     FakeExchangeCounter,
     FakeExchangeStore,
+    FakeLookups,
     FakeRedeemedTokens,
     FakeTokenSigner,
 )
@@ -69,6 +71,8 @@ class ExchangeServer:
             deployment=lambda: deployment,
             verifier=IDTokenVerifier(lambda: deployment, bounds=bounds, clock=self.clock),
             store=self.store,
+            # Of a known root: GitLab was asked, and hasn't answered.
+            lookups=FakeLookups(life=NOTHING_HEARD.asked(self.clock())),
             signer=self.signer,
             counter=self.counter,
             redeemed=self.redeemed,

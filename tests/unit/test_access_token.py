@@ -27,9 +27,7 @@ NOW = int(b.NOW)
 def test_a_token_ends_with_the_first_of_its_bounds(
     subject_ends_in: int, *, observed: bool, lives: int
 ) -> None:
-    ends = expiry(
-        subject_expires_at=NOW + subject_ends_in, observed=observed, bounds=BOUNDS, now=b.NOW
-    )
+    ends = expiry(ends_at=NOW + subject_ends_in, observed=observed, bounds=BOUNDS, now=b.NOW)
 
     assert ends == NOW + lives
 
@@ -37,7 +35,7 @@ def test_a_token_ends_with_the_first_of_its_bounds(
 def test_a_short_maximum_also_bounds_an_unobserved_job() -> None:
     bounds = Bounds(token_max=60)
 
-    ends = expiry(subject_expires_at=NOW + 900, observed=False, bounds=bounds, now=b.NOW)
+    ends = expiry(ends_at=NOW + 900, observed=False, bounds=bounds, now=b.NOW)
 
     assert ends == NOW + 60
 
@@ -48,7 +46,7 @@ def test_without_a_maximum_only_an_observed_job_has_a_token_to_its_id_tokens_end
 ) -> None:
     bounds = Bounds(token_max=0)
 
-    ends = expiry(subject_expires_at=NOW + 90_000, observed=observed, bounds=bounds, now=b.NOW)
+    ends = expiry(ends_at=NOW + 90_000, observed=observed, bounds=bounds, now=b.NOW)
 
     assert ends == NOW + lives
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from jobgate.core.liveness import (
     is_observed,
     probe_is_due,
     stop_refusal,
+    unasked_until,
 )
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import JobEnd, Settings
@@ -188,6 +190,29 @@ def test_a_job_that_was_never_heard_of_goes_on_for_a_while_after_the_first_quest
     assert ended(asked, after=UNOBSERVED) is Reason.JOB_UNKNOWN
     assert ended(asked, after=-LEEWAY - 1) is Reason.JOB_UNKNOWN
     assert not observed(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("life", "job_end", "ends"),
+    [
+        (NOTHING_HEARD, "probe", UNOBSERVED),
+        (NOTHING_HEARD, "both", UNOBSERVED),
+        (HOOK, "probe", UNOBSERVED),
+        (b.a_life(b.a_state(seen_at=b.NOW + LEEWAY + 1)), "both", UNOBSERVED),
+        (NOTHING_HEARD, "hook", math.inf),
+        (ASKED, "both", math.inf),
+        (HOOK, "both", math.inf),
+        (PROBE, "probe", math.inf),
+    ],
+)
+def test_a_job_about_which_nobody_asks_goes_on_for_a_while_after_its_start(
+    life: JobLife, job_end: JobEnd, ends: float
+) -> None:
+    settings = Settings(job_end=job_end)
+
+    until = unasked_until(life, issued_at=b.NOW, settings=settings, bounds=BOUNDS, now=b.NOW)
+
+    assert until == b.NOW + ends
 
 
 # --- Operators' stops ---

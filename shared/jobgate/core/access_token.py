@@ -39,16 +39,16 @@ def audience(base_url: str) -> str:
     return f"{base_url}/agents"
 
 
-def expiry(*, subject_expires_at: int, observed: bool, bounds: Bounds, now: float) -> int:
+def expiry(*, ends_at: int, observed: bool, bounds: Bounds, now: float) -> int:
     """When an access token made now ends, in epoch seconds.
 
-    The least of the ID token's own end, the deployment's maximum (0: none), and a short life for a
-    job whose end may not be heard of.
+    The least of `ends_at` (the ID token's own end, or an earlier one of all access), the
+    deployment's maximum (0: none), and a short life for a job whose end may not be heard of.
     """
     lives = [bounds.token_max] if bounds.token_max else []
     if not observed:
         lives.append(bounds.unobserved_life)
-    return min([subject_expires_at, *(int(now + life) for life in lives)])
+    return min([ends_at, *(int(now + life) for life in lives)])
 
 
 def claims_of(token: AccessToken, *, base_url: str, now: float) -> dict[str, Any]:

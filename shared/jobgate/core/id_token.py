@@ -35,7 +35,7 @@ def verified_job(
     `issuer` is the alias. Raises InvalidToken for a claim that is needed and isn't what GitLab
     writes, for a token that isn't good at `now`, and for one older than job states are kept.
     """
-    expires_at = _checked_times(claims, bounds=bounds, now=now)
+    issued_at, expires_at = _checked_times(claims, bounds=bounds, now=now)
     running = "job_project_id" in claims
     source = _text(claims, "pipeline_source")
     project = "job_project" if running else "project"
@@ -60,14 +60,15 @@ def verified_job(
     return VerifiedJob(
         job=job,
         jti=_token_id(claims),
+        issued_at=issued_at,
         expires_at=expires_at,
         project_is_certain=running or source not in _FORK_SOURCES,
         is_of_fork=running and _id(claims, "project_id") != job.project_id,
     )
 
 
-def _checked_times(claims: Mapping[str, Any], *, bounds: Bounds, now: float) -> int:
-    """When the token expires (RFC 7519, 4.1.4 to 4.1.6), if it's good at `now`."""
+def _checked_times(claims: Mapping[str, Any], *, bounds: Bounds, now: float) -> tuple[int, int]:
+    """When it was issued and when it expires (RFC 7519, 4.1.4 to 4.1.6), if it's good at `now`."""
     expires_at, not_before, issued_at = (_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires_at + bounds.leeway <= now:
         raise InvalidToken("the ID token has expired", expired=True)
@@ -75,7 +76,7 @@ def _checked_times(claims: Mapping[str, Any], *, bounds: Bounds, now: float) -> 
         raise InvalidToken("the ID token isn't good yet")
     if issued_at + bounds.job_kept < now:
         raise InvalidToken("the ID token is older than job states are kept")
-    return expires_at
+    return issued_at, expires_at
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int:

@@ -57,7 +57,7 @@ class JobIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedJob:
-    """A verified ID token; `expires_at` in epoch seconds.
+    """A verified ID token; times in epoch seconds. It is issued as a runner takes the job.
 
     `project_is_certain` is false where an older GitLab's token doesn't tell which project runs the
     job: then GitLab must confirm that it is this one. `is_of_fork`: another project runs the job
@@ -66,6 +66,7 @@ class VerifiedJob:
 
     job: JobIdentity
     jti: str
+    issued_at: int
     expires_at: int
     project_is_certain: bool
     is_of_fork: bool = False

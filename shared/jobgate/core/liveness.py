@@ -124,7 +124,7 @@ def end_refusal(life: JobLife, *, settings: Settings, bounds: Bounds, now: float
     """Why a job may not go on by what is known of its life, or None.
 
     A job of which nothing was ever heard may go on for UNOBSERVED_LIFE after GitLab was first asked
-    about it; its tokens live no longer. Where nothing is ever asked, that alone bounds it.
+    about it; its tokens live no longer. Where nobody asks, `unasked_until` bounds it.
     """
     if life.finished:
         return Reason.JOB_FINISHED
@@ -137,6 +137,21 @@ def end_refusal(life: JobLife, *, settings: Settings, bounds: Bounds, now: float
         return None
     is_doubted = not _is_within(bounds.unobserved_life, life.asked_since, bounds, now)
     return Reason.JOB_UNKNOWN if is_doubted else None
+
+
+def unasked_until(
+    life: JobLife, *, issued_at: float, settings: Settings, bounds: Bounds, now: float
+) -> float:
+    """When access ends of a job of which nothing was heard and about which nobody asks.
+
+    GitLab isn't asked about a job of an unknown root, so that the first question can't begin
+    UNOBSERVED_LIFE: its ID token does, which was issued as the job began. Infinite for any other.
+    """
+    if settings.job_end == "hook" or life.asked_since is not None:
+        return math.inf
+    if _believed_until(life, settings, bounds, now) is not None:
+        return math.inf
+    return issued_at + bounds.unobserved_life
 
 
 def _believed_until(life: JobLife, settings: Settings, bounds: Bounds, now: float) -> float | None:

@@ -153,7 +153,7 @@ class Exchange:
             decision_id=presented.decision_id,
             jti=self.new_id(),
             expires_at=access_token.expiry(
-                subject_expires_at=presented.verified.expires_at,
+                ends_at=choice.judged.ends_at,
                 observed=choice.judged.observed,
                 bounds=self.bounds,
                 now=now,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core.authorization import Allowed, Denied, authorize, fork_refusal, trusted_chain
-from jobgate.core.liveness import end_refusal, is_observed, stop_refusal
+from jobgate.core.liveness import end_refusal, is_observed, stop_refusal, unasked_until
 from jobgate.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ class Judged:
 class JudgedJob:
     """A job as GitLab knows it, what was known of it, and every agent that may concern it.
 
-    `chain` is the trusted one. `observed`: the job's end won't be missed. `groups_unknown`: agents
-    that only a group leads to may be missing.
+    `chain` is the trusted one. `observed`: the job's end won't be missed. `ends_at`: no access goes
+    on beyond (epoch seconds). `groups_unknown`: agents that only a group leads to may be missing.
     """
 
     job: JobIdentity
     facts: ExchangeFacts
     chain: NamespaceChain | None
     observed: bool
+    ends_at: int
     agents: tuple[Judged, ...]
     groups_unknown: bool
 
@@ -80,6 +81,16 @@ class JobDecisions:
         job = dataclasses.replace(job, environment_slug=lookup.environment_slug())
         surroundings = lookup.surroundings(facts.place, facts.chain)
         chain = trusted_chain(job, surroundings, bounds=self.bounds, now=self.clock())
+        unasked_ends = unasked_until(
+            facts.state,
+            issued_at=verified.issued_at,
+            settings=self.settings,
+            bounds=self.bounds,
+            now=self.clock(),
+        )
+        agents = self._judged(job, facts, surroundings, chain, lookup)
+        if self.clock() >= unasked_ends:
+            agents = tuple(_without_access(agent) for agent in agents)
         return JudgedJob(
             job=job,
             facts=facts,
@@ -87,7 +98,8 @@ class JobDecisions:
             observed=is_observed(
                 facts.state, settings=self.settings, bounds=self.bounds, now=self.clock()
             ),
-            agents=self._judged(job, facts, surroundings, chain, lookup),
+            ends_at=int(min(verified.expires_at, unasked_ends)),
+            agents=agents,
             groups_unknown=chain is None and (job.issuer, job.root_path) in self.deployment().roots,
         )
 
@@ -143,6 +155,14 @@ class JobDecisions:
         self, job: JobIdentity, facts: ExchangeFacts, agent_id: int | None
     ) -> Reason | None:
         return stop_refusal(job, agent_id=agent_id, stops=facts.stops, now=self.clock())
+
+
+def _without_access(agent: Judged) -> Judged:
+    """Refused after the configuration's word too, so that who isn't named is told just that."""
+    if not isinstance(agent.decision, Allowed):
+        return agent
+    refused = Denied(Reason.JOB_UNKNOWN, agent.decision.grant.rule)
+    return dataclasses.replace(agent, decision=refused)
 
 
 def nearest_refusal(
