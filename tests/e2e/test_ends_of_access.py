@@ -12,8 +12,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
 
+from local.gitlab.signing_keys import SigningKey
 from local.installation import WEB, Installation, context
 from local.job import FETCH, JobShell
 from local.kubernetes.progress import TerminalProgress
@@ -34,7 +36,9 @@ PARAMETERS = {
     "IssuersMaxAgeSeconds": "1",
     "RelayCacheSeconds": "1",
     "LazyBudgetSeconds": "1",
+    "JwksMaxAgeSeconds": "1",
 }
+KEYS = "GET /oauth/discovery/keys"
 JOBS = "GET /api/v4/projects/[0-9]+/jobs/"
 USE = "kubectl --kubeconfig kept get pods"
 
@@ -147,6 +151,36 @@ def test_a_job_that_gitlab_never_showed_has_access_for_a_while_and_no_second_one
     assert first.code == 0, first.output
     assert seconds < 20
     assert "job_unknown" in refusal
+
+
+@pytest.mark.parametrize("under", ["its own id", "the true key's id"])
+def test_a_gitlab_that_publishes_another_key_gets_nobody_in_and_nobody_out(
+    quiet: Installation, job: JobShell, under: str
+) -> None:
+    control = quiet.stack.gitlab.control
+    other = SigningKey.generate()
+    true_kid = jwt.get_unverified_header(job.job.id_token)["kid"]
+    kid = other.kid if under == "its own id" else true_kid
+    control.fail_next(
+        KEYS,
+        status=200,
+        body=json.dumps({"keys": [{**other.jwk, "kid": kid}]}),
+        headers={"Content-Type": "application/json"},
+        times=1000,
+    )
+
+    refusal, _ = job.until(f"{FETCH} || cat $KUBECONFIG", token_invalid, seconds=30)
+    used = job.run(USE)
+    control.clear_faults()
+
+    assert "apiVersion" not in refusal.output
+    # Jobgate's own token was given for a true one, and needs GitLab's keys no more.
+    assert used.code == 0, used.output
+    job.until(FETCH, lambda result: result.code == 0, seconds=30)
+
+
+def token_invalid(result: Result) -> bool:
+    return "token_invalid" in result.output
 
 
 @pytest.mark.parametrize("kind", ["job", "project", "agent", "all"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -12,6 +13,7 @@ import pytest
 from jobgate.adapters.webhook_http import WebhookHTTP
 from jobgate.core.errors import InvalidToken
 from jobgate.core.hook import HookScope
+from jobgate.core.liveness import NOTHING_HEARD
 from jobgate.core.webhook import HookSecrets, proven_by
 from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.receive_webhook import ReceiveWebhook
@@ -173,6 +175,7 @@ class Receiver:
         self.jobs = FakeJobStates()
         self.logged: list[str] = []
         self.sightings = FakeHookSightings()
+        self.hooks = [PLAIN]
         self.fresh: list[HookSecrets] = [PLAIN]
         self.asked: list[bool] = []
         self.use_case = ReceiveWebhook(
@@ -191,7 +194,7 @@ class Receiver:
 
     def hooks_of(self, alias: str, *, fresh: bool) -> list[HookSecrets]:
         self.asked.append(fresh)
-        return (self.fresh if fresh else [PLAIN]) if alias == "main" else []
+        return (self.fresh if fresh else self.hooks) if alias == "main" else []
 
     def receive(self, payload: Any, *, alias: str = "main", **headers: str) -> str:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -310,3 +313,18 @@ def test_no_secret_is_answered_or_logged() -> None:
     ]
 
     assert "s3cret" not in json.dumps(answers) + "".join(receiver.logged)
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "canceled", "running"])
+def test_one_projects_secret_says_nothing_of_another_projects_job(status: str) -> None:
+    receiver, victim = Receiver(), b.a_job()
+    own = victim.project_id + 1
+    receiver.hooks = [dataclasses.replace(PLAIN, scope=HookScope("project", own))]
+    event = {"object_kind": "build", "build_id": victim.job_id, "build_status": status}
+
+    for named in (own, victim.project_id):
+        answer = receiver.post(json.dumps(event | {"project_id": named}))
+        assert answer["statusCode"] == 202
+
+    assert receiver.jobs.get(victim.key) == NOTHING_HEARD
+    assert list(receiver.jobs.states) == [b.a_job(project_id=own).key]
