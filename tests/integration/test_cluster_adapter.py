@@ -421,8 +421,8 @@ def test_an_answer_before_the_request_was_taken_whole_is_passed_on(
     caller: Caller, certificate: ServerCertificate
 ) -> None:
     early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
-    with RawUpstream(certificate, early) as upstream:
-        assert caller.status(upstream, method="POST", body=b"x") == 413
+    with RawUpstream(certificate, early=early) as upstream:
+        assert caller.status(upstream, method="POST", body=bytes(16 * 1024 * 1024)) == 413
 
 
 # --- Trust ---

@@ -43,7 +43,8 @@ class RawUpstream:
 
     An answer is bytes, or steps: bytes are sent, an event is waited for, Reset and End close. When
     `answers` are used up, the last goes on. `requests` has the bytes of every request,
-    `connections` counts handshakes and `resumed` those that resumed a TLS session.
+    `connections` counts handshakes and `resumed` those that resumed a TLS session. With `early`
+    each request gets that once something of it has come, and its rest is never read.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class RawUpstream:
         certificate: ServerCertificate,
         *answers: bytes | Sequence[Step],
         ca: Path | None = None,
+        early: bytes | None = None,
     ) -> None:
+        self._early = early
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate.certificate, certificate.key)
         if ca is not None:
@@ -112,6 +115,10 @@ class RawUpstream:
             self.resumed += bool(sock.session_reused)
             self.peers.append(sock.getpeercert())
             try:
+                if self._early is not None:
+                    sock.recv(1)
+                    sock.sendall(self._early)
+                    return
                 while request := _read_request(sock):
                     self.requests.append(request)
                     if not self._answer(sock):
