@@ -5,12 +5,14 @@ import gzip
 import select
 import ssl
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from jobgate.adapters import cluster as cluster_adapter
 from jobgate.adapters.cluster import DirectClusterGateway
 from jobgate.core.cluster_credential import ClientCertificate
 from jobgate.core.errors import TimedOut, Unavailable
@@ -423,6 +425,33 @@ def test_an_answer_before_the_request_was_taken_whole_is_passed_on(
     early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
     with RawUpstream(certificate, early=early) as upstream:
         assert caller.status(upstream, method="POST", body=bytes(16 * 1024 * 1024)) == 413
+
+
+@pytest.mark.parametrize("long_running", [False, True])
+def test_silence_in_an_ordinary_answer_breaks_it_off_and_in_a_long_one_it_does_not(
+    caller: Caller,
+    certificate: ServerCertificate,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    long_running: bool,
+) -> None:
+    now, go_on = [0.0], threading.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    with RawUpstream(certificate, (head, go_on, b"ok")) as upstream:
+        answer = caller.send(upstream, long_running=long_running)
+        monkeypatch.setattr(cluster_adapter, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        pieces = answer.chunks()
+        try:
+            assert next(pieces) == b""
+            now[0] = 71.0
+            if long_running:
+                assert next(pieces) == b""
+            else:
+                with pytest.raises(TimedOut, match="in the middle"):
+                    next(pieces)
+        finally:
+            go_on.set()
+            answer.close()
 
 
 # --- Trust ---

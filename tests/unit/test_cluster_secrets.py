@@ -72,6 +72,13 @@ def test_a_secret_is_kept_for_minutes_and_then_read_anew(aws: SecretsManager) ->
         assert len(aws.calls) == calls
 
 
+def test_a_clock_that_was_set_back_makes_no_secret_young(aws: SecretsManager) -> None:
+    aws.secrets.fetch(TOKEN)
+    aws.clock.now = NOW - 10
+    aws.secrets.fetch(TOKEN)
+    assert len(aws.calls) == 2
+
+
 def test_a_rotated_secret_is_seen_at_once_after_the_cluster_refused_the_old_one(
     aws: SecretsManager,
 ) -> None:
