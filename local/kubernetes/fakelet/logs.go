@@ -134,7 +134,8 @@ func copyLog(ctx context.Context, w io.Writer, request logRequest, log source, r
 		if err := request.write(w, lines); err != nil {
 			return err
 		}
-		if flusher != nil {
+		// As the kubelet: while there is no line, the caller gets no head either.
+		if flusher != nil && len(lines) > 0 {
 			flusher.Flush()
 		}
 		if last {
