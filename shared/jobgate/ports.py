@@ -278,10 +278,13 @@ class ClusterGateway(Protocol):
         *,
         certificate: ClientCertificate | None,
         deadline: float,
+        meanwhile: Callable[[], None],
     ) -> UpstreamResponse:
         """Send a request, and never twice what may change something; `deadline` in epoch seconds.
 
-        Raises TimedOut where the head of the answer doesn't come in time.
+        While the head of the answer is awaited, `meanwhile` is called every half second; what it
+        raises ends the wait and the connection. Raises TimedOut where the head doesn't come in
+        time.
         """
         ...
 

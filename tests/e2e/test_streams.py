@@ -84,6 +84,18 @@ def pod(stack: Stack, installation: Installation) -> str:
     return "talker"
 
 
+@pytest.fixture(scope="module")
+def silent(stack: Stack, installation: Installation) -> str:
+    """A pod that writes nothing: the API server sends no head of its log before the first byte."""
+    where = f"--namespace={installation.namespace}"
+    log = stack.folder / "kubernetes" / "pods" / installation.namespace / "silent" / "silent.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    stack.admin.must("run", "silent", "--image=silent", where)
+    stack.admin.must("wait", "--for=condition=ready", "pod/silent", "--timeout=30s", where)
+    return "silent"
+
+
 @pytest.fixture
 def shell(stack: Stack, installation: Installation) -> Iterator[JobShell]:
     shell = JobShell.start(stack, WEB)
@@ -118,11 +130,11 @@ def restored(stack: Stack, shell: JobShell) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("take_away", "reason"),
+    ("take_away", "reason", "sentence"),
     [
-        (_end_of_job, "job_finished"),
-        (_removed_entry, "not_listed"),
-        (_operators_stop, "stopped"),
+        (_end_of_job, "job_finished", "This job has ended, and its access with it."),
+        (_removed_entry, "not_listed", "No agent's configuration lets this job use this cluster."),
+        (_operators_stop, "stopped", "Access was stopped by an operator."),
     ],
 )
 @pytest.mark.usefixtures("restored")
@@ -131,10 +143,13 @@ def test_open_streams_end_with_the_right_to_them(
     installation: Installation,
     shell: JobShell,
     pod: str,
+    silent: str,
     take_away: Callable[[Installation, JobShell], None],
     reason: str,
+    sentence: str,
 ) -> None:
     log = stack.gateway.logs
+    silence = _awaited_log(stack, shell, silent)
     logs = Running.start(shell, f"kubectl logs -f {pod}")
     watch = Running.start(shell, "kubectl get pods --watch")
     objects = Running.start(shell, "kubectl get pods --watch --output=json")
@@ -143,22 +158,37 @@ def test_open_streams_end_with_the_right_to_them(
     objects.until(pod)
 
     take_away(installation, shell)
-    codes = logs.end(), watch.end(), objects.end()
+    codes = logs.end(), silence.end(), watch.end(), objects.end()
 
     # kubectl's watches end with 0 whatever ends them; a log that breaks off is an error.
-    assert codes[0] == 1, logs.output
+    assert codes[:2] == (1, 1), logs.output + silence.output
     assert "unexpected EOF" in logs.output
+    # Nothing of it had come, so there's room for a refusal.
+    assert f"Jobgate: {sentence}" in silence.output
+    assert f"reason {reason}, decision " in silence.output
     assert f"reason {reason}, decision " in watch.output, watch.output
     assert f"reason {reason}, decision " in objects.output, objects.output
-    revoked = _revoked(log, shell.job.id, 3)
-    assert [(r["status"], r["reason"], r["outcome"]) for r in revoked] == [
-        (200, reason, "allowed")
-    ] * 3
-    assert sorted((r["verb"], r.get("subresource")) for r in revoked) == [
-        ("get", "log"),
-        ("watch", None),
-        ("watch", None),
+    revoked = _revoked(log, shell.job.id, 4)
+    assert {(r["reason"], r["outcome"]) for r in revoked} == {(reason, "allowed")}
+    assert sorted((r["verb"], r.get("subresource"), r["status"]) for r in revoked) == [
+        ("get", "log", 200),
+        ("get", "log", 403),
+        ("watch", None, 200),
+        ("watch", None, 200),
     ]
+
+
+def _awaited_log(stack: Stack, shell: JobShell, pod: str) -> Running:
+    """A silent pod's log, once the kubelet was asked for it."""
+    asked = stack.folder / "kubernetes" / "fakelet.log"
+    before = asked.read_text().count(f"/{pod}/{pod}")
+    # Refused, kubectl asks again for so long, 20 s unless told otherwise.
+    running = Running.start(shell, f"kubectl logs -f {pod} --pod-running-timeout=1s")
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while asked.read_text().count(f"/{pod}/{pod}") == before:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    return running
 
 
 def _revoked(logs: Any, job_id: int, count: int) -> list[dict[str, Any]]:

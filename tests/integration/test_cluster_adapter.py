@@ -21,7 +21,7 @@ from jobgate.core.upstream_request import UpstreamRequest
 from local.certificates import CertificateAuthority
 from local.process import free_port
 from tests.support.relay_parts import NOW, Clock, a_cluster
-from tests.support.relay_upstream import OK, End, RawUpstream, Reset
+from tests.support.relay_upstream import OK, End, Left, RawUpstream, Reset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +75,7 @@ class Caller:
             request,
             certificate=self.certificate,
             deadline=options.get("deadline", self.clock() + 30),
+            meanwhile=options.get("meanwhile", _nothing),
         )
 
     def status(self, upstream: RawUpstream, **options: Any) -> int:
@@ -95,6 +96,10 @@ def caller(authority: CertificateAuthority) -> Iterator[Caller]:
     caller = Caller(authority)
     yield caller
     caller.gateway.close()
+
+
+def _nothing() -> None:
+    """What is done while a head is awaited."""
 
 
 def _chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
@@ -507,6 +512,7 @@ def test_only_https_is_spoken(caller: Caller, server: str) -> None:
             ),
             certificate=None,
             deadline=NOW + 30,
+            meanwhile=_nothing,
         )
 
 
@@ -564,7 +570,11 @@ def test_nobody_there_is_unreachable(caller: Caller, authority: CertificateAutho
     )
     with pytest.raises(Unavailable, match="ConnectionRefusedError"):
         caller.gateway.send(
-            a_cluster(server=server, ca=caller.ca), request, certificate=None, deadline=NOW + 30
+            a_cluster(server=server, ca=caller.ca),
+            request,
+            certificate=None,
+            deadline=NOW + 30,
+            meanwhile=_nothing,
         )
 
 
@@ -577,6 +587,44 @@ def test_a_head_that_does_not_come_is_a_time_out(
         with pytest.raises(TimedOut):
             caller.send(upstream, long_running=long_running, deadline=NOW + 2.2)
         never.set()
+
+
+class GivenUpError(Exception):
+    """What is done while a head is awaited says that it isn't wanted any more."""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("came", [(), (b"HTTP/1.1 200",), (b"HTTP/1.1 103 Early Hints\r\n\r\n",)])
+@pytest.mark.parametrize("kept", [False, True])
+def test_who_gives_up_waiting_for_a_head_closes_the_connection(
+    caller: Caller, certificate: ServerCertificate, method: str, came: Any, *, kept: bool
+) -> None:
+    left, calls = threading.Event(), []
+
+    def meanwhile() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise GivenUpError
+
+    with RawUpstream(certificate, *[OK] * kept, (*came, Left(left)), OK) as upstream:
+        if kept:
+            caller.body(upstream)
+        with pytest.raises(GivenUpError):
+            caller.send(upstream, method=method, long_running=True, meanwhile=meanwhile)
+        assert left.wait(20)
+        assert len(upstream.requests) == 1 + kept
+        assert caller.body(upstream) == b"ok"
+        assert upstream.connections == 2
+
+
+def test_a_head_that_trickles_in_leaves_time_for_something_else(
+    caller: Caller, certificate: ServerCertificate
+) -> None:
+    """Byte by byte it's never silent for long."""
+    calls: list[int] = []
+    with RawUpstream(certificate, tuple(OK[i : i + 1] for i in range(len(OK)))) as upstream:
+        caller.body(upstream, meanwhile=lambda: calls.append(1))
+    assert len(calls) > 5
 
 
 def test_no_time_left_is_a_time_out_before_anything_is_sent(

@@ -15,12 +15,13 @@ from jobgate.adapters.http_wire import WireError
 from jobgate.adapters.relay_endpoint import RelayEndpoint
 from jobgate.adapters.runtime_api import RuntimeAPI
 from jobgate.adapters.streaming_runtime import StreamingRuntime
+from jobgate.core.liveness import JobLife
 
 from local.certificates import CertificateAuthority
 from local.process import free_port
 from tests.support.relay_parts import AGENT, NOW, RelayParts, a_cluster, a_request, some_facts
 from tests.support.relay_runtime_api import FakeRuntimeAPI, Posted
-from tests.support.relay_upstream import End, RawUpstream, Reset
+from tests.support.relay_upstream import End, Left, RawUpstream, Reset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +121,40 @@ def test_before_the_head_a_fault_is_a_status(
 def test_a_cluster_that_is_not_there_is_a_status(worker: Worker) -> None:
     worker.towards(f"https://127.0.0.1:{free_port()}")
     assert worker.ask().prelude["statusCode"] == 502
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("GET", "/api/v1/namespaces/x/pods/p/log", "Run the job again."),
+        ("GET", "/api/v1/namespaces/x/pods", "Run the job again."),
+        ("POST", "/api/v1/namespaces/x/services/s/proxy/", "may be changed."),
+    ],
+)
+def test_an_answer_that_is_slow_in_coming_is_given_up_with_the_right_to_it(
+    worker: Worker, certificate: ServerCertificate, method: str, path: str, told: str
+) -> None:
+    left = threading.Event()
+    with RawUpstream(
+        certificate, (Left(left),), _HEAD + b"Content-Length: 2\r\n\r\n{}"
+    ) as upstream:
+        worker.towards(upstream.url)
+        worker.api.give(_EVENT | {"httpMethod": method, "path": f"/agents/{AGENT}{path}"})
+        upstream.asked(1)
+        worker.parts.store.facts = some_facts(state=JobLife(status="canceled", finished_at=NOW))
+        worker.parts.clock.now = NOW + 3.1
+        posted = worker.api.answer()
+        assert left.wait(20)
+
+        worker.towards(upstream.url)
+        worker.parts.clock.now = NOW + 10
+        assert worker.ask().content == b"{}"
+        assert upstream.connections == 2
+
+    status = json.loads(posted.content)
+    assert (posted.prelude["statusCode"], posted.complete, posted.trailers) == (403, True, {})
+    assert "reason job_finished" in status["message"]
+    assert told in status["message"]
 
 
 @pytest.mark.parametrize(

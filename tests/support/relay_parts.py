@@ -269,7 +269,7 @@ class Answer(UpstreamResponse):
 
 
 class Clusters(ClusterGateway):
-    """Keeps what was sent; answers `answer`, or raises it."""
+    """Keeps what was sent; answers `answer`, or raises it, once `waiting` has come to its end."""
 
     def __init__(self) -> None:
         self.sent: list[UpstreamRequest] = []
@@ -278,6 +278,7 @@ class Clusters(ClusterGateway):
         self.answer: Answer | Exception = Answer(
             200, (("Content-Type", "application/json"),), [b"{}"]
         )
+        self.waiting: Iterable[None] = ()
 
     def send(
         self,
@@ -286,12 +287,15 @@ class Clusters(ClusterGateway):
         *,
         certificate: ClientCertificate | None,
         deadline: float,
+        meanwhile: Callable[[], None],
     ) -> UpstreamResponse:
         if isinstance(self.answer, Exception):
             raise self.answer
         self.sent.append(request)
         self.to.append(cluster)
         self.certificates.append(certificate)
+        for _ in self.waiting:
+            meanwhile()
         return self.answer
 
 

@@ -35,16 +35,24 @@ class End:
     politely: bool = True
 
 
-Step = bytes | Reset | End | threading.Event
+@dataclass(frozen=True)
+class Left:
+    """Wait until the other side has ended the connection."""
+
+    seen: threading.Event
+
+
+Step = bytes | Reset | End | Left | threading.Event
 
 
 class RawUpstream:
     """Use it as a context manager; each request is answered by the next of `answers`.
 
-    An answer is bytes, or steps: bytes are sent, an event is waited for, Reset and End close. When
-    `answers` are used up, the last goes on. `requests` has the bytes of every request,
-    `connections` counts handshakes and `resumed` those that resumed a TLS session. With `early`
-    each request gets that once something of it has come, and its rest is never read.
+    An answer is bytes, or steps: bytes are sent, an event is waited for, Left waits for the client
+    to end the connection and tells of it, Reset and End close. When `answers` are used up, the last
+    goes on. `requests` has the bytes of every request, `connections` counts handshakes and
+    `resumed` those that resumed a TLS session. With `early` each request gets that once something
+    of it has come, and its rest is never read.
     """
 
     def __init__(
@@ -65,6 +73,7 @@ class RawUpstream:
             self._answers.put(answer)
         self._last: bytes | Sequence[Step] = OK
         self.requests: list[bytes] = []
+        self._arrival = threading.Condition()
         self.peers: list[Any] = []
         self.connections = 0
         self.resumed = 0
@@ -85,6 +94,11 @@ class RawUpstream:
             _shut(each)
         for thread in self._threads:
             thread.join(_PATIENCE_SECONDS)
+
+    def asked(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        with self._arrival:
+            assert self._arrival.wait_for(lambda: len(self.requests) >= count, _PATIENCE_SECONDS)
 
     def hang_up(self) -> None:
         """Close the idle connections, as a server does after a while."""
@@ -120,7 +134,9 @@ class RawUpstream:
                     sock.sendall(self._early)
                     return
                 while request := _read_request(sock):
-                    self.requests.append(request)
+                    with self._arrival:
+                        self.requests.append(request)
+                        self._arrival.notify_all()
                     if not self._answer(sock):
                         break
             finally:
@@ -137,6 +153,10 @@ class RawUpstream:
                     sock.sendall(step)
                 case threading.Event():
                     assert step.wait(_PATIENCE_SECONDS)
+                case Left():
+                    assert sock.recv(1) == b""
+                    step.seen.set()
+                    return False
                 case End(politely=True):
                     sock.unwrap()
                     return False

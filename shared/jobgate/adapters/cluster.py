@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jobgate.adapters.http_connection import KeptConnection, Origin, Timeouts
-from jobgate.adapters.http_wire import WireError, request_head
+from jobgate.adapters.http_wire import TICK_SECONDS, WireError, request_head
 from jobgate.core.errors import TimedOut, Unavailable
+from jobgate.core.upstream_request import changes_nothing
 from jobgate.ports import ClusterGateway, UpstreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jobgate.adapters.http_connection import Exchange
     from jobgate.core.agent import ClusterConnection
@@ -34,11 +35,9 @@ _SEND_SECONDS = 30.0
 # The API server ends ordinary requests itself after 60 s (--request-timeout).
 _HEAD_SECONDS = 70.0
 _IDLE_SECONDS = 70.0
-_TICK_SECONDS = 0.5
 # What is left for telling the caller that the time is over.
 _MARGIN_SECONDS = 2.0
 _CONNECTIONS_MAX = 16
-_SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 class DirectClusterGateway(ClusterGateway):
@@ -55,6 +54,7 @@ class DirectClusterGateway(ClusterGateway):
         *,
         certificate: ClientCertificate | None,
         deadline: float,
+        meanwhile: Callable[[], None],
     ) -> UpstreamResponse:
         left = deadline - self._clock() - _MARGIN_SECONDS
         if left <= 0:
@@ -64,6 +64,7 @@ class DirectClusterGateway(ClusterGateway):
             connect=min(_CONNECT_SECONDS, left),
             send=min(_SEND_SECONDS, left),
             head=left if request.long_running else min(_HEAD_SECONDS, left),
+            meanwhile=meanwhile,
         )
         try:
             exchange = self._connection(cluster, certificate).send(
@@ -71,7 +72,7 @@ class DirectClusterGateway(ClusterGateway):
                 head,
                 request.body,
                 timeouts=timeouts,
-                repeatable=request.method in _SAFE_METHODS and not request.body,
+                repeatable=changes_nothing(request.method) and not request.body,
             )
         except TimeoutError as exc:
             raise TimedOut("the cluster didn't answer in time") from exc
@@ -112,7 +113,7 @@ class _Answer(UpstreamResponse):
     def chunks(self) -> Iterator[bytes]:
         heard_at = time.monotonic()
         try:
-            for piece in self._exchange.body(tick=_TICK_SECONDS):
+            for piece in self._exchange.body(tick=TICK_SECONDS):
                 now = time.monotonic()
                 if piece:
                     heard_at = now

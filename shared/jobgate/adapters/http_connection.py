@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jobgate.adapters.http_wire import SilentEndError, Wire, WireError
+from jobgate.adapters.http_wire import SilentEndError, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jobgate.adapters.http_wire import Head
     from jobgate.ports import Clock
@@ -45,11 +45,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """In seconds: for the connection, for sending everything, and for the answer's head."""
+    """In seconds: for the connection, for sending everything, and for the answer's head.
+
+    `meanwhile` is called now and then while the head is awaited, see `Wire.head`.
+    """
 
     connect: float
     send: float
     head: float
+    meanwhile: Callable[[], None] | None = None
 
 
 class Exchange:
@@ -96,7 +100,7 @@ class KeptConnection:
     ) -> Exchange:
         """Send a request and wait for the answer's head.
 
-        Raises OSError (TimeoutError among them) or WireError.
+        Raises OSError (TimeoutError among them), WireError, or what `timeouts.meanwhile` raises.
         """
         wire = self._young(_KEPT_SECONDS if repeatable else _KEPT_SECONDS_ONCE_ONLY)
         if wire is not None:
@@ -137,8 +141,10 @@ class KeptConnection:
     ) -> Exchange:
         try:
             took_all = _took_all(wire, request, timeouts.send)
-            head = wire.head(method, seconds=timeouts.head, clock=time.monotonic)
-        except (OSError, WireError):
+            head = wire.head(
+                method, seconds=timeouts.head, clock=time.monotonic, meanwhile=timeouts.meanwhile
+            )
+        except BaseException:
             wire.close()
             raise
         if not took_all:

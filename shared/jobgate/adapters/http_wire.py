@@ -6,6 +6,7 @@ body in short steps, so that a watch can be ended in the middle. It reads answer
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Generator, Iterable, Iterator
+
+TICK_SECONDS = 0.5
+"""How long a wait goes on at most before something else is looked at."""
 
 _READ_BYTES = 65_536
 _HEAD_MAX_BYTES = 65_536  # the API server's are under 4 KB
@@ -88,14 +92,25 @@ class Wire:
         self._set_wait(seconds)
         self._sock.sendall(data)
 
-    def head(self, method: str, *, seconds: float | None, clock: Callable[[], float]) -> Head:
+    def head(
+        self,
+        method: str,
+        *,
+        seconds: float | None,
+        clock: Callable[[], float],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Head:
         """The head of the answer to a request of `method`, within `seconds` in all.
 
-        Raises TimeoutError, and SilentEndError where nothing at all had come since `send`.
+        `meanwhile` is called whenever something has come, and every TICK_SECONDS where nothing has;
+        what it raises comes out. Raises TimeoutError, and SilentEndError where nothing at all had
+        come since `send`.
         """
         until = None if seconds is None else clock() + seconds
         for _ in range(_INTERIM_MAX):
-            head = _parse_head(self._head_block(until, clock), method)
+            while (block := self._head_block()) is None:
+                self._grow(None if until is None else until - clock(), meanwhile)
+            head = _parse_head(block, method)
             if head.status == 101:
                 raise WireError("an upgrade that nobody asked for")
             if head.status >= 200:
@@ -121,16 +136,27 @@ class Wire:
         """Close the connection."""
         self._sock.close()
 
-    def _head_block(self, until: float | None, clock: Callable[[], float]) -> list[bytes]:
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+    def _head_block(self) -> list[bytes] | None:
+        """The lines of the head that was received; None while it isn't whole."""
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
             if len(self._buffer) > _HEAD_MAX_BYTES:
                 raise WireError("a head that is too long")
-            left = None if until is None else until - clock()
-            if left is not None and left <= 0:
-                raise TimeoutError
-            self._buffer += self._receive(left) or self._ended()
+            return None
         block, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return block.split(b"\r\n")
+
+    def _grow(self, left: float | None, meanwhile: Callable[[], None] | None) -> None:
+        """Receive more of a head, for which `left` seconds are left."""
+        if left is not None and left <= 0:
+            raise TimeoutError
+        if meanwhile is None:
+            self._buffer += self._receive(left) or self._ended()
+            return
+        with contextlib.suppress(TimeoutError):
+            tick = TICK_SECONDS if left is None else min(TICK_SECONDS, left)
+            self._buffer += self._receive(tick) or self._ended()
+        meanwhile()
 
     def _sized(self, length: int, tick: float | None) -> Iterator[bytes]:
         while length:

@@ -9,12 +9,12 @@ answer carries `Retry-After`: kubectl would try for the better part of a minute.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobgate.core import kubernetes_status, watch
 from jobgate.core.kubernetes_request import kubernetes_request
-from jobgate.core.reasons import Explanation, Reason
+from jobgate.core.reasons import EXPLANATIONS, Explanation, Reason
 
 if TYPE_CHECKING:
     from jobgate.core.authorization import Rule
@@ -39,6 +39,9 @@ _CHANGED = Explanation(
 _CREDENTIAL = Explanation(
     "The cluster refuses the credential that Jobgate has for it.", "Tell the operators of Jobgate."
 )
+# What was sent can't be called back: nobody knows how far the cluster came with it.
+_MAYBE_DONE = "It was with the cluster by then, and what it was to change may be changed."
+_LOOK_FIRST = "Look at what the cluster has before you send it again."
 _METHOD = Explanation(
     "This HTTP method can't be carried.", "Use GET, HEAD, POST, PUT, PATCH or DELETE."
 )
@@ -48,7 +51,8 @@ _METHOD = Explanation(
 class Refusal:
     """Why a request isn't carried. `code` and `explanation` replace the reason's own.
 
-    `cause` is for the record alone.
+    `cause` is for the record alone. `withdrawn`: the request was allowed first, and is with the
+    cluster already.
     """
 
     reason: Reason
@@ -56,6 +60,12 @@ class Refusal:
     code: int | None = None
     explanation: Explanation | None = None
     cause: str | None = None
+    withdrawn: bool = False
+
+    @property
+    def ends_as(self) -> str:
+        """How the record says that this ended what had been allowed."""
+        return "expired" if self.reason is Reason.TOKEN_EXPIRED else "revoked"
 
 
 CREDENTIAL_REFUSED = Refusal(reason=Reason.UPSTREAM_UNREACHABLE, explanation=_CREDENTIAL)
@@ -83,6 +93,15 @@ def refusal_answer(refusal: Refusal, *, path: str, decision_id: str) -> OwnAnswe
         explanation=refusal.explanation,
     )
     return _answer(status, path=path, decision_id=decision_id)
+
+
+def withdrawn(refusal: Refusal, *, changes: bool) -> Refusal:
+    """The refusal of a request that is with the cluster; `changes`: it's one that may change it."""
+    if not changes:
+        return replace(refusal, withdrawn=True)
+    told = refusal.explanation or EXPLANATIONS[refusal.reason]
+    explanation = Explanation(f"{told.sentence} {_MAYBE_DONE}", _LOOK_FIRST)
+    return replace(refusal, withdrawn=True, explanation=explanation)
 
 
 def ending_event(refusal: Refusal, *, decision_id: str) -> bytes:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from jobgate.core.impersonation import Identity
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
-_WITHOUT_BODY = frozenset({"GET", "HEAD"})
+_SAFE = _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 # API Gateway takes 10,240 bytes of request line and headers, so a longer target was never sent so.
 _TARGET_MAX_BYTES = 10_240
 
@@ -128,6 +128,11 @@ class UpstreamRequest:
     body: bytes = field(repr=False)
     long_running: bool
     proxied: bool
+
+
+def changes_nothing(method: str) -> bool:
+    """Whether a request of this method is safe (RFC 9110, 9.2.1)."""
+    return method in _SAFE
 
 
 def agent_route(path: str) -> tuple[int | None, str]:

@@ -2,6 +2,10 @@
 
 A credential may be renewed at any time, and a cluster refuses the old one. Nothing was done then,
 so the request goes out once more with the new one, and no job notices.
+
+The head may be long in coming (a log of a container that prints nothing, a slow backend). The right
+to it is looked at all the while: once it has ended, the connection is closed, and the answer is a
+refusal, since nothing of another was sent yet.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from jobgate.core.cluster_credential import BearerToken, ClientCertificate
 from jobgate.core.errors import TimedOut, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.record import milliseconds
-from jobgate.core.relay_refusal import CREDENTIAL_REFUSED, Refusal
-from jobgate.core.upstream_request import upstream_request
+from jobgate.core.relay_refusal import CREDENTIAL_REFUSED, Refusal, withdrawn
+from jobgate.core.upstream_request import changes_nothing, upstream_request
 
 if TYPE_CHECKING:
     from jobgate.core.cluster_credential import ClusterSecret
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from jobgate.core.upstream_request import IncomingRequest
     from jobgate.ports import Clock, ClusterGateway, ClusterSecrets, UpstreamResponse
     from jobgate.usecases.admission import Admitted
+    from jobgate.usecases.ongoing_right import OngoingRight
 
 _UNAUTHORIZED = 401
 # A watch's own end comes so long before the others that it's on its way by then.
@@ -30,16 +35,24 @@ _MARGIN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """One request's way. `deadline` and `ends_at` (when a watch must have ended) in epoch seconds.
+    """One request's way. `ends_at` is when a watch must have ended, in epoch seconds.
 
     `times` gets the record's milliseconds.
     """
 
     decision_id: str
     began_at: float
-    deadline: float
+    right: OngoingRight
     ends_at: float
     times: dict[str, Any]
+
+
+class _Withdrawn(Exception):  # noqa: N818  an event, not a mistake
+    """The right to an answer ended while its head was awaited."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +78,8 @@ class Forwarding:
                 renewed = self.secrets.renewed(credential, refused=secret)
                 if renewed is not None:
                     answer = self._sent(incoming, admitted, renewed, passage)
+        except _Withdrawn as exc:
+            return withdrawn(exc.refusal, changes=not changes_nothing(incoming.method))
         except TimedOut as exc:
             return Refusal(reason=Reason.UPSTREAM_TIMEOUT, rule=rule, cause=str(exc))
         except Unavailable as exc:
@@ -92,7 +107,11 @@ class Forwarding:
         connect_seconds = 0.0
         try:
             answer = self.clusters.send(
-                admitted.cluster, request, certificate=certificate, deadline=passage.deadline
+                admitted.cluster,
+                request,
+                certificate=certificate,
+                deadline=passage.right.deadline,
+                meanwhile=lambda: _look(passage.right),
             )
             connect_seconds = answer.connect_seconds
         finally:
@@ -103,3 +122,11 @@ class Forwarding:
             answer.close()
             return CREDENTIAL_REFUSED
         return answer
+
+
+def _look(right: OngoingRight) -> None:
+    if right.is_out_of_time:
+        raise TimedOut("Lambda's time is over")
+    refusal = right.refusal()
+    if refusal is not None:
+        raise _Withdrawn(refusal)

@@ -1,9 +1,9 @@
 """Relay: one Kubernetes API request of a job, decided anew, carried and streamed back.
 
 verify -> what is stored about job and agent (believed for RELAY_CACHE) -> does the job still run ->
-decide on the current snapshot -> identity -> credential -> upstream request -> stream, during which
-the decision is made again and again. Whatever goes wrong before the last step sends nothing to the
-cluster.
+decide on the current snapshot -> identity -> credential -> upstream request -> the answer, head and
+body, during which the decision is made again and again. Whatever goes wrong before the last step
+sends nothing to the cluster.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from jobgate.core.upstream_request import agent_route, downstream_headers
 from jobgate.core.watch import is_json_watch
 from jobgate.ports import Response
 from jobgate.usecases.forwarding import Passage
+from jobgate.usecases.ongoing_right import OngoingRight
 from jobgate.usecases.relay_stream import RelayStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from jobgate.core.upstream_request import IncomingRequest
     from jobgate.ports import Clock, Recorder, UpstreamResponse
-    from jobgate.usecases.admission import Admission
+    from jobgate.usecases.admission import Admission, Admitted
     from jobgate.usecases.forwarding import Forwarding
 
 _OK, _NO_CONTENT = 200, 204
@@ -105,35 +106,38 @@ class Relay:
                 return asked
             identity = asked
         trail.values["identity"] = record.of_identity(identity)
+        right = self._right(given, admitted, trail)
         passage = Passage(
             decision_id=trail.decision_id,
             began_at=trail.began_at,
-            deadline=trail.deadline,
+            right=right,
             ends_at=min(trail.deadline, token.expires_at),
             times=trail.values,
         )
         sent = self.forwarding.send(
             incoming, dataclasses.replace(admitted, identity=identity), passage
         )
-        if isinstance(sent, Refusal):
-            return sent
+        return sent if isinstance(sent, Refusal) else self._stream(sent, trail, right)
+
+    def _right(self, given: str, admitted: Admitted, trail: _Trail) -> OngoingRight:
         agent_id = admitted.grant.agent_id
-        return self._stream(
-            sent, trail, lambda: self.admission.withdrawal(given, agent_id, admitted)
+        return OngoingRight(
+            withdrawal=lambda: self.admission.withdrawal(given, agent_id, admitted),
+            allowed_at=trail.began_at,
+            deadline=trail.deadline,
+            believed_seconds=self.admission.bounds.relay_cache,
+            clock=self.clock,
         )
 
     def _stream(
-        self, upstream: UpstreamResponse, trail: _Trail, withdrawal: Callable[[], Refusal | None]
+        self, upstream: UpstreamResponse, trail: _Trail, right: OngoingRight
     ) -> RelayStream:
         return RelayStream(
             upstream=upstream,
-            withdrawal=withdrawal,
+            right=right,
             is_json_watch=is_json_watch(trail.values["verb"], upstream.status, upstream.headers),
             decision_id=trail.decision_id,
-            allowed_at=trail.began_at,
-            deadline=trail.deadline,
             keepalive_seconds=self.admission.bounds.stream_keepalive,
-            believed_seconds=self.admission.bounds.relay_cache,
             clock=self.clock,
         )
 
@@ -161,12 +165,12 @@ class Relay:
             trail.values["rule"] = record.of_rule(refusal.rule)
         self._record(
             trail,
-            "refused",
+            "allowed" if refusal.withdrawn else "refused",
             reason=refusal.reason,
             cause=refusal.cause,
             status=answer.status,
             bytes_out=len(answer.body),
-            ended="complete",
+            ended=refusal.ends_as if refusal.withdrawn else "complete",
         )
         return Response(status=answer.status, headers=answer.headers, body=iter((answer.body,)))
 
