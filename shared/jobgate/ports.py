@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ClusterCredential,
         ConfigProject,
     )
-    from jobgate.core.agent_folder import FileKind
+    from jobgate.core.agent_folder import TreeEntry
     from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
     from jobgate.core.commit_status import CommitStatus
     from jobgate.core.gitlab_token import TokenEnd
@@ -313,7 +313,8 @@ class ConfigProjectItem:
 
     `last_note` is a sentence for people about what has no effect, and no error. `reading` counts
     the readings of a new head that have begun: the newest alone may publish. `finished` is the last
-    one that came to its end.
+    one that came to its end. `done` are the agents that a round of several tries, which isn't at
+    its end yet, has been through.
     """
 
     issuer: str
@@ -326,6 +327,7 @@ class ConfigProjectItem:
     last_at: float | None = None
     reading: int = 0
     finished: int = 0
+    done: frozenset[int] = frozenset()
 
 
 class RefreshStore(Protocol):
@@ -393,6 +395,7 @@ class RefreshStore(Protocol):
         note: str | None = None,
         reading: int = 0,
         finished: int = 0,
+        done: Collection[int] = (),
     ) -> None:
         """Write what the refresh of a configuration project came to, unless a newer one reads."""
         ...
@@ -454,8 +457,8 @@ class GitLab(Protocol):
         """The commit at a branch's head."""
         ...
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:
-        """Every path below `.gitlab/agents` at a commit, folders included, with its kind."""
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, TreeEntry]:
+        """Every path below `.gitlab/agents` at a commit, folders included."""
         ...
 
     def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:

@@ -338,6 +338,21 @@ def test_a_refreshs_outcome_is_noted_and_cleared(stores: Stores) -> None:
     assert bad == b.a_config_project_item(last_error="bad", last_note="n", last_at=b.NOW + 0.5)
 
 
+def test_the_agents_that_an_unfinished_round_has_done_are_noted_and_cleared(
+    stores: Stores,
+) -> None:
+    stores.seed(b.a_config_project_item())
+
+    def note(done: set[int]) -> ConfigProjectItem | None:
+        stores.refresh.note_refresh(
+            "main", b.CONFIG_PROJECT, root_path=None, commit=None, error=None, at=b.NOW, done=done
+        )
+        return stores.refresh.config_project("main", b.CONFIG_PROJECT)
+
+    assert note({b.PROD, 7}) == b.a_config_project_item(last_at=b.NOW, done={b.PROD, 7})
+    assert note(set()) == b.a_config_project_item(last_at=b.NOW)
+
+
 def test_a_note_never_makes_a_configuration_project(stores: Stores) -> None:
     stores.refresh.note_refresh(
         "main", b.CONFIG_PROJECT, root_path="top", commit="c1", error=None, at=b.NOW

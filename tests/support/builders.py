@@ -144,6 +144,7 @@ def an_agent(
     problems: Sequence[Problem] = (),
     valid_since: float | None = None,
     doubt_since: float | None = None,
+    blob: str | None = None,
 ) -> AgentSnapshot:
     return AgentSnapshot(
         issuer=issuer,
@@ -159,6 +160,7 @@ def an_agent(
         problems=tuple(problems),
         valid_since=valid_since,
         doubt_since=doubt_since,
+        blob=blob,
     )
 
 
@@ -367,6 +369,7 @@ def a_config_project_item(
     last_at: float | None = None,
     reading: int = 0,
     finished: int = 0,
+    done: Iterable[int] = (),
 ) -> ConfigProjectItem:
     return ConfigProjectItem(
         issuer=issuer,
@@ -379,6 +382,7 @@ def a_config_project_item(
         last_at=last_at,
         reading=reading,
         finished=finished,
+        done=frozenset(done),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jobgate.core.agent_configuration import FILE_MAX_BYTES
-from jobgate.core.agent_folder import FileKind
+from jobgate.core.agent_folder import FileKind, TreeEntry
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import (
     ConfigProjects,
@@ -82,11 +82,11 @@ class FakeGitLab(GitLabOfJobs):
         self._call("head", project_id)
         return self._commit(project_id) if project_id in self.files else None
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, TreeEntry]:
         self._call("agent_files", project_id)
         return {
-            path: self.kinds.get(path, FileKind.FILE)
-            for path in self.files[project_id]
+            path: TreeEntry(self.kinds.get(path, FileKind.FILE), _blob(content))
+            for path, content in self.files[project_id].items()
             if path.startswith(".gitlab/agents/")
         }
 
@@ -222,6 +222,7 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
         note: str | None = None,
         reading: int = 0,
         finished: int = 0,
+        done: Collection[int] = (),
     ) -> None:
         known = self.config_projects.get((issuer, project_id))
         if known is None or known.reading != reading:
@@ -234,9 +235,14 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
             last_note=note,
             last_at=at,
             finished=finished,
+            done=frozenset(done),
         )
         self.writes.append(f"note {error or 'good'}")
 
     def agents_of(self, issuer: str, subject: Subject) -> frozenset[int]:
         """The agents that the index leads to from a subject."""
         return frozenset(self.index[issuer, subject])
+
+
+def _blob(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:40]

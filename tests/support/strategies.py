@@ -88,6 +88,7 @@ def agents(draw: st.DrawFn, *, of: st.SearchStrategy[Entry] = entries) -> AgentS
         problems=draw(st.lists(problems, max_size=2)) if of is any_entries else (),
         valid_since=draw(st.none() | st.just(NOW)),
         doubt_since=draw(st.sampled_from([None, None, None, NOW, NOW - 86_401.0])),
+        blob=draw(st.none() | st.just("b" * 40)),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from jobgate.adapters import gitlab_api
 from jobgate.adapters.gitlab_api import Blobs, GitLabAPI
 from jobgate.adapters.https import HTTPSClient
-from jobgate.core.agent_folder import FileKind
+from jobgate.core.agent_folder import FileKind, TreeEntry
 from jobgate.core.errors import NotForUs, Throttled, Unavailable
 from jobgate.ports import GitLabGroup, GitLabProject
 
@@ -340,7 +340,7 @@ def test_every_page_of_the_tree_is_read(server: HTTPSServer, gitlab: GitLabAPI) 
         server.answer(target, entries, headers=headers, keep=True)
 
     assert gitlab.agent_files(50, "abc") == {
-        path: kind
+        path: TreeEntry(kind, "1" * 40)
         for page in (1, 2, 3)
         for path, kind in (
             (f".gitlab/agents/a{page}", FileKind.FOLDER),
@@ -383,7 +383,7 @@ def test_a_next_page_elsewhere_is_asked_for_here(server: HTTPSServer, gitlab: Gi
     server.answer(TREE, [], headers={"Link": f'<{elsewhere}>; rel="next"'})
     server.answer(f"{TREE}?page_token=2", [entry])
 
-    assert gitlab.agent_files(50, "abc") == {FILE: FileKind.FILE}
+    assert gitlab.agent_files(50, "abc") == {FILE: TreeEntry(FileKind.FILE, "1" * 40)}
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_a_paths_kind_is_that_of_git(
 ) -> None:
     server.answer(TREE, [an_entry(kind, FILE, mode=mode)])
 
-    assert gitlab.agent_files(50, "abc") == {FILE: expected}
+    assert gitlab.agent_files(50, "abc") == {FILE: TreeEntry(expected, "1" * 40)}
 
 
 def test_a_files_content_is_read_byte_for_byte(server: HTTPSServer, gitlab: GitLabAPI) -> None:
@@ -712,6 +712,20 @@ def test_other_answers_of_another_form_are_no_answer(
 
     with pytest.raises(Unavailable):
         READS[read](gitlab)
+
+
+def test_an_answer_that_never_comes_leaves_time_for_other_questions(
+    server: HTTPSServer, gitlab: GitLabAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gitlab_api, "_QUESTION_SECONDS", 0.3)
+    server.hang(RAW)
+    server.answer(COMMIT, {"id": "abc"})
+    server.answer(TREE, [])
+
+    with pytest.raises(Unavailable):
+        gitlab.raw_file(50, FILE, "abc")
+
+    assert dict(gitlab.agent_files(50, "abc")) == {}
 
 
 @pytest.mark.parametrize("slow", ["hang", "drip head", "drip body", "drip chunks"])

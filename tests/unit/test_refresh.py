@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jobgate.core.agent_folder import FileKind
 from jobgate.core.commit_status import CommitStatus
-from jobgate.core.errors import Conflict, OutOfTime, Unavailable
+from jobgate.core.errors import Conflict, OutOfTime, Throttled, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, Subject
@@ -18,6 +19,7 @@ from jobgate.usecases.reconcile import Reconcile
 from tests.support import builders as b
 from tests.support.fakes import FakeRefreshQueue
 from tests.support.refresh_fakes import FakeRefreshStore
+from tests.support.refresh_machine import Killed
 from tests.support.refresh_setting import (
     APP,
     APP_ENTRY,
@@ -31,7 +33,7 @@ from tests.support.refresh_setting import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.ports import IndexChange
@@ -50,7 +52,10 @@ def test_a_push_publishes_what_the_file_grants_at_that_commit() -> None:
 
     head = setting.gitlab.head(b.CONFIG_PROJECT, "main")
     assert setting.snapshot == b.an_agent(
-        commit=head or "", projects={b.APP: b.an_entry()}, valid_since=b.NOW
+        commit=head or "",
+        projects={b.APP: b.an_entry()},
+        valid_since=b.NOW,
+        blob=hashlib.sha256(APP_ENTRY).hexdigest()[:40],
     )
     assert setting.indexed == {APP, CONFIG}
 
@@ -647,27 +652,177 @@ def test_a_groups_path_is_suspended_like_a_projects() -> None:
 # --- More agents than one try can do ---
 
 
-def test_a_refresh_that_runs_out_of_time_goes_on_where_it_was() -> None:
+def many_agents(count: int) -> Setting:
+    """A project with many agents, each with a file of its own; a read of a file takes 0.5 s."""
     setting = Setting()
-    agents = {1000 + n: f"a{n}" for n in range(120)}
+    agents = {1000 + n: f"a{n}" for n in range(count)}
     setting.store.config_projects["main", b.CONFIG_PROJECT] = b.a_config_project_item(agents)
     for agent_id, name in agents.items():
         setting.store.clusters["main", agent_id] = b.a_cluster(agent_id, name=name)
-    files = {f".gitlab/agents/{name}/config.yaml": APP_ENTRY for name in agents.values()}
-    head = setting.gitlab.push(b.CONFIG_PROJECT, files)
-    setting.gitlab.after = {"raw_file": lambda: setting.clock.advance(1)}
-    done = []
+    push_to(setting, {})
+    setting.gitlab.after = {"raw_file": lambda: setting.clock.advance(0.5)}
+    return setting
 
-    for _ in range(3):
+
+def push_to(setting: Setting, changed: Mapping[int, bytes]) -> str:
+    """Push every agent's file, the same for all but these; returns the head."""
+    agents = setting.store.config_projects["main", b.CONFIG_PROJECT].agents
+    return setting.gitlab.push(
+        b.CONFIG_PROJECT,
+        {
+            f".gitlab/agents/{name}/config.yaml": changed.get(agent_id, APP_ENTRY)
+            for agent_id, name in agents.items()
+        },
+    )
+
+
+def tries(setting: Setting) -> int:
+    """Refresh as the queue does until nothing is left to do; how often."""
+    for count in range(1, 10):
+        try:
+            setting.run()
+        except OutOfTime:
+            continue
+        return count
+    raise AssertionError("it never ends")
+
+
+def killed(*_arguments: object, **_named: object) -> None:
+    raise Killed
+
+
+def throttle_after(setting: Setting, count: int) -> None:
+    """At the count-th file GitLab asks for fewer calls."""
+    if sum(method == "raw_file" for method, _ in setting.gitlab.calls) > count:
+        setting.gitlab.faults = {"raw_file": Throttled("too many", retry_after=60)}
+
+
+def read_in(setting: Setting, run: Callable[[], object]) -> int:
+    """How many files were read meanwhile."""
+    setting.gitlab.calls.clear()
+    with contextlib.suppress(OutOfTime, Unavailable):
+        run()
+    return sum(method == "raw_file" for method, _ in setting.gitlab.calls)
+
+
+def test_a_refresh_that_runs_out_of_time_goes_on_where_it_was() -> None:
+    setting = many_agents(150)
+
+    read = [read_in(setting, setting.run) for _ in range(3)]
+
+    assert read == [71, 71, 8]
+    item = setting.store.config_projects["main", b.CONFIG_PROJECT]
+    assert (item.last_commit, item.done) == (push_to(setting, {}), frozenset())
+
+
+def test_access_that_a_push_takes_from_the_last_of_many_agents_ends_with_the_first_try() -> None:
+    setting = many_agents(150)
+    tries(setting)
+
+    head = push_to(setting, {1149: b"{}"})
+    with pytest.raises(OutOfTime):
+        setting.run()
+
+    assert dict(setting.store.snapshots["main", 1149].projects) == {}
+    assert tries(setting) == 2
+    assert setting.store.config_projects["main", b.CONFIG_PROJECT].last_commit == head
+
+
+def test_a_push_between_two_tries_is_read_though_its_agent_was_done_before() -> None:
+    setting = many_agents(150)
+    with pytest.raises(OutOfTime):
+        setting.run()
+
+    push_to(setting, {1000: b"{}"})
+    tries(setting)
+
+    assert dict(setting.store.snapshots["main", 1000].projects) == {}
+
+
+def test_a_try_that_is_killed_after_another_commits_publication_leaves_nothing_of_it() -> None:
+    setting = many_agents(150)
+    first = push_to(setting, {})
+    with pytest.raises(OutOfTime):
+        setting.run()
+    push_to(setting, {1000: b"ci_access: {projects: [{id: top/sub1/other}]}"})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FakeRefreshStore, "note_refresh", killed)
+        with pytest.raises(Killed):
+            setting.run()
+
+    assert push_to(setting, {}) == first
+    tries(setting)
+
+    assert set(setting.store.snapshots["main", 1000].projects) == {b.APP}
+
+
+def test_every_agent_is_looked_at_again_though_pushes_never_cease() -> None:
+    setting = many_agents(150)
+    tries(setting)
+    setting.gitlab.projects[b.APP] = a_project(b.APP, "top/sub1/moved")
+
+    for n in range(3):
+        push_to(setting, {1000: b"ci_access: {projects: [{id: top}]} # %d" % n})
         with contextlib.suppress(OutOfTime):
             setting.run()
-        done.append(sum(s.commit == head for s in setting.store.snapshots.values()))
 
-    assert done == [50, 100, 120]
-    assert not [w for w in setting.store.writes if w.startswith("doubt")]
-    setting.gitlab.after = {}
-    setting.run()
-    assert setting.store.config_projects["main", b.CONFIG_PROJECT].last_commit == head
+    granting = [i for i, s in setting.store.snapshots.items() if b.APP in s.projects]
+    assert granting == []
+
+
+def test_changed_files_that_a_try_did_not_reach_are_in_doubt_until_the_next_one() -> None:
+    setting = many_agents(150)
+    tries(setting)
+
+    push_to(setting, {1000 + n: b"{}" for n in range(100)})
+    with pytest.raises(OutOfTime):
+        setting.run()
+
+    doubted = {i for (_, i), s in setting.store.snapshots.items() if s.doubt_since is not None}
+    assert doubted == set(range(1071, 1100))
+    tries(setting)
+    assert {s.doubt_since for s in setting.store.snapshots.values()} == {None}
+
+
+def test_a_try_that_reaches_no_agent_is_a_failure_and_doubts_them_all() -> None:
+    setting = many_agents(3)
+    tries(setting)
+    push_to(setting, {1000 + n: b"{}" for n in range(3)})
+    setting.gitlab.after = {"raw_file": lambda: setting.clock.advance(40)}
+    setting.gitlab.failing = {"raw_file"}
+
+    with pytest.raises(Unavailable) as failed:
+        setting.run()
+
+    assert not isinstance(failed.value, OutOfTime)
+    assert None not in {s.doubt_since for s in setting.store.snapshots.values()}
+
+
+def test_what_was_done_before_gitlab_throttles_is_not_done_again() -> None:
+    setting = many_agents(10)
+    setting.gitlab.after = {"raw_file": lambda: throttle_after(setting, 4)}
+    with pytest.raises(Throttled):
+        setting.run()
+    setting.gitlab.after, setting.gitlab.faults = {}, {}
+
+    assert read_in(setting, setting.run) == 6
+
+
+def test_a_round_that_fails_for_one_agent_looks_at_all_of_them_again() -> None:
+    setting = many_agents(3)
+    tries(setting)
+    setting.gitlab.hidden_files = {".gitlab/agents/a1/config.yaml"}
+
+    assert [read_in(setting, setting.run) for _ in range(2)] == [3, 3]
+
+
+def test_the_status_of_a_commit_names_the_problems_of_all_tries() -> None:
+    setting = many_agents(150)
+    push_to(setting, {1000: BROKEN})
+
+    tries(setting)
+
+    assert [status.state for _, status in setting.statuses.posted] == ["failed"]
 
 
 # --- The index, compared and mended ---

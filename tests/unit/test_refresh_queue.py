@@ -12,7 +12,7 @@ from jobgate.adapters.refresh_queue import (
     SQSRefreshQueue,
     message_of,
 )
-from jobgate.core.errors import Conflict, InvalidRequest, Throttled, Unavailable
+from jobgate.core.errors import Conflict, InvalidRequest, OutOfTime, Throttled, Unavailable
 from jobgate.core.hook import HookScope
 from jobgate.core.webhook_event import JobSeen
 from jobgate.usecases.hook_events import HookEvents
@@ -216,6 +216,23 @@ def test_a_message_of_another_form_comes_again_until_it_is_put_aside() -> None:
 
     assert failed == ["m0"]
     assert "InvalidRequest" in logged[0]
+
+
+def test_a_try_that_has_done_a_part_is_no_failure_and_another_message_goes_on() -> None:
+    sqs = SQS()
+
+    failed, _, _, _ = run(_batch(refresh(1), received=5), {1: OutOfTime("more")}, sqs=sqs)
+
+    assert (failed, sqs.postponed) == ([], [])
+    assert [(m["MessageGroupId"], message_of(m["MessageBody"])) for m in sqs.sent] == [
+        ("main#1", RefreshMessage("main", 1))
+    ]
+
+
+def test_a_part_that_is_done_comes_again_where_no_message_can_go_on() -> None:
+    failed, _, _, _ = run(_batch(refresh(1)), {1: OutOfTime("more")}, sqs=SQS(code="AccessDenied"))
+
+    assert failed == ["m0"]
 
 
 # --- When it comes again ---

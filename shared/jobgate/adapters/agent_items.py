@@ -54,6 +54,7 @@ def snapshot_item(snapshot: AgentSnapshot) -> Item:
                 "commit": snapshot.commit,
                 "valid": snapshot.valid,
                 "valid_since": snapshot.valid_since,
+                "blob": snapshot.blob,
                 "config_project": {
                     "project_id": project.project_id,
                     "path": project.path,
@@ -96,6 +97,7 @@ def snapshot_of(item: Item | None) -> AgentSnapshot | None:
                 Problem(code=code, file=file, line=line, column=column, text=text, fix=fix)
                 for code, file, line, column, text, fix in body["problems"]
             ),
+            blob=body.get("blob"),
             former=body.get("former", {}),
         )
 
@@ -191,6 +193,7 @@ def config_project_of(item: Item | None) -> ConfigProjectItem | None:
             last_at=_seconds(item, "last_at"),
             reading=_count(item, "reading"),
             finished=_count(item, "finished"),
+            done=frozenset(int(i) for i in item["done"]["NS"]) if "done" in item else frozenset(),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a configuration project that can't be read") from exc

@@ -18,7 +18,7 @@ from jobgate.adapters.gitlab_forms import (
     slug,
     text,
 )
-from jobgate.core.agent_folder import AGENTS_FOLDER
+from jobgate.core.agent_folder import AGENTS_FOLDER, TreeEntry
 from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
 from jobgate.ports import GitLabOfJobs
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from jobgate.adapters.https import Answer, HTTPSClient
-    from jobgate.core.agent_folder import FileKind
     from jobgate.ports import GitLabGroup, GitLabProject
 
 _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents
 _BLOBS_MAX_BYTES = 64 * 1024 * 1024
+_QUESTION_SECONDS = 15.0  # one answer that never comes leaves time for the other questions
 _MINUTE_SECONDS = 60.0
 _RETRY_AFTER_MAX_SECONDS = 900.0  # longer than the schedule of reconcile helps nobody
 _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it shows
@@ -153,7 +153,7 @@ class GitLabAPI(GitLabOfJobs):
         except (KeyError, TypeError, ValueError) as exc:
             raise Unavailable("a branch in a form that isn't GitLab's") from exc
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, TreeEntry]:
         query = {
             "path": AGENTS_FOLDER,
             "ref": commit,
@@ -161,13 +161,13 @@ class GitLabAPI(GitLabOfJobs):
             "per_page": "100",
             "pagination": "keyset",
         }
-        files: dict[str, FileKind] = {}
+        files: dict[str, TreeEntry] = {}
         tree = f"/projects/{project_id}/repository/tree?{urlencode(query)}"
         for entry in self._pages(tree):
             try:
                 path = text(entry["path"])
-                files[path] = file_kind(entry["type"], entry["mode"])
-                self._blob_ids[project_id, path, commit] = text(entry["id"])
+                files[path] = TreeEntry(file_kind(entry["type"], entry["mode"]), text(entry["id"]))
+                self._blob_ids[project_id, path, commit] = files[path].id
             except (KeyError, TypeError, ValueError) as exc:
                 raise Unavailable("a tree in a form that isn't GitLab's") from exc
         if not files and self._get(_commit(project_id, commit), max_bytes=_JSON_MAX_BYTES) is None:
@@ -240,7 +240,10 @@ class GitLabAPI(GitLabOfJobs):
         if left <= 0:
             raise TimedOut("GitLab didn't answer in time")
         answer = self._client.get(
-            target, headers={"PRIVATE-TOKEN": self._token}, seconds=left, max_bytes=max_bytes
+            target,
+            headers={"PRIVATE-TOKEN": self._token},
+            seconds=min(left, _QUESTION_SECONDS),
+            max_bytes=max_bytes,
         )
         if answer.status == 200:
             return answer

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.batch import SqsFifoPartialProcessor, proce
 from jobgate.adapters.log import failure_text
 from jobgate.adapters.refresh_queue import JobMessage, RefreshMessage, message_of
 from jobgate.core.backoff import seconds_until_next_try
-from jobgate.core.errors import JobgateError, Unavailable
+from jobgate.core.errors import JobgateError, OutOfTime, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class RefreshBatch:
         try:
             match message_of(record.body):
                 case RefreshMessage(issuer, project_id):
-                    self._refresh.run(issuer, project_id)
+                    self._refreshed(issuer, project_id)
                 case JobMessage(issuer, event, scope):
                     self._log(self._events.job_seen(issuer, event, scope))
         except JobgateError as exc:
@@ -67,6 +67,14 @@ class RefreshBatch:
             self._log(failure_text(record.message_id, exc))
             self._postpone(record, exc)
             raise
+
+    def _refreshed(self, issuer: str, project_id: int) -> None:
+        try:
+            self._refresh.run(issuer, project_id)
+        except OutOfTime as exc:
+            # Not this message again: a try that has done a part is none of the five that may fail.
+            self._log(f"project {project_id}: {exc}")
+            self._queue.send(issuer, project_id, deduplication_id=None)
 
     def _postpone(self, record: SQSRecord, exc: Exception) -> None:
         received = int(record.attributes.approximate_receive_count)

@@ -136,27 +136,31 @@ class DynamoDBRefreshStore(RefreshStore, ConfigProjects):
         note: str | None = None,
         reading: int = 0,
         finished: int = 0,
+        done: Collection[int] = (),
     ) -> None:
-        values = {
+        texts = {
             "last_commit": commit,
             "last_error": error,
             "last_note": note,
             "root_path": root_path,
         }
+        values: dict[str, Any] = {
+            "last_at": {"N": repr(at)},
+            "finished": {"N": str(finished)},
+            "done": {"NS": sorted(map(str, done))} if done else None,
+        } | {name: None if text is None else {"S": text} for name, text in texts.items()}
         written = {name: value for name, value in values.items() if value is not None}
         cleared = [name for name, value in values.items() if value is None]
-        changes = ", ".join(f"{name} = :{name}" for name in (*written, "last_at", "finished"))
+        changes = ", ".join(f"{name} = :{name}" for name in written)
         expression = f"SET {changes}" + (f" REMOVE {', '.join(cleared)}" if cleared else "")
-        attributes = {f":{name}": {"S": value} for name, value in written.items()}
         self._holds(
             "UpdateItem",
             {
                 "Key": items.config_project_key(issuer, project_id),
                 "UpdateExpression": expression,
                 "ConditionExpression": f"attribute_exists(pk) AND {_is_newest(reading)}",
-                "ExpressionAttributeValues": attributes
-                | _newest(reading)
-                | {":last_at": {"N": repr(at)}, ":finished": {"N": str(finished)}},
+                "ExpressionAttributeValues": _newest(reading)
+                | {f":{name}": value for name, value in written.items()},
             },
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobgate.core.agent import ClusterConnection, Credential
+from jobgate.core.agent_folder import TreeEntry
 from jobgate.ports import ConfigProjectItem, GitLab, RefreshStore
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from jobgate.cli.checkouts import CheckedOut
     from jobgate.cli.instance_file import GivenAgent, GivenInstance
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.core.agent_folder import FileKind
     from jobgate.ports import GitLabGroup, GitLabProject, IndexChange, Subject
 
 _COMMIT = "0" * 40
@@ -57,10 +57,10 @@ class GivenGitLab(GitLab):
         """The same for every project: nothing that is decided depends on the commit."""
         return _COMMIT
 
-    def agent_files(self, project_id: int, commit: str) -> Mapping[str, FileKind]:  # noqa: ARG002  same
+    def agent_files(self, project_id: int, commit: str) -> Mapping[str, TreeEntry]:  # noqa: ARG002  same
         """See `GitLab.agent_files`."""
         tree = self._trees.get(project_id, {})
-        return {path: checked_out.kind for path, checked_out in tree.items()}
+        return {path: TreeEntry(checked_out.kind, "") for path, checked_out in tree.items()}
 
     def raw_file(self, project_id: int, path: str, commit: str) -> bytes | None:  # noqa: ARG002  same
         """See `GitLab.raw_file`."""
@@ -147,5 +147,6 @@ class GivenStore(RefreshStore):
         note: str | None = None,
         reading: int = 0,
         finished: int = 0,
+        done: Collection[int] = (),
     ) -> None:
         """Nothing is noted: each refresh is the only one."""

@@ -86,6 +86,7 @@ class AgentSnapshot:
     access included. `commit` is the one that grants, and `valid_since` (epoch seconds; None for one
     of which that wasn't kept) when it was published; `problems` are those of the newest file.
     `doubt_since` (epoch seconds) is when GitLab last stopped confirming it, None while it does.
+    `blob` is git's id of the newest file, as far as it was kept, None where there is no file.
     `former` are written paths (`project:top/app`, lower-cased) that led to this id once and don't
     now: whoever takes such a path over gets nothing by an entry that was written for another.
     """
@@ -103,6 +104,7 @@ class AgentSnapshot:
     problems: tuple[Problem, ...] = ()
     valid_since: float | None = None
     doubt_since: float | None = None
+    blob: str | None = None
     former: Mapping[str, int] = field(default_factory=dict)
 
     @property

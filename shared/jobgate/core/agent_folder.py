@@ -33,6 +33,14 @@ class FileKind(Enum):
     SUBMODULE = "a submodule"
 
 
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """What git holds at a path, with its object's id: the same id is the same content."""
+
+    kind: FileKind
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentFolder:
     """What an agent's folder holds.

@@ -5,7 +5,7 @@ JobgateError
     InvalidToken     a token that isn't good; the text is for the log alone
     Unavailable      GitLab, AWS or the cluster can't be asked: what we don't know denies
         TimedOut     it was asked, and didn't answer in time
-        OutOfTime    we stopped before our own end; what is done is done, the rest comes again
+        OutOfTime    we stopped before our own end; a part is done, another try is to go on
         Throttled    it was asked too often; not again before `retry_after` seconds
         NotForUs     it answered that our token isn't good for that, or shows nothing to it
     StreamCut        an answer that had begun was broken off on purpose
@@ -36,7 +36,7 @@ class Unavailable(JobgateError):  # noqa: N818  a state, not a mistake
 
 
 class OutOfTime(Unavailable):
-    """Stopped in good time before the function's end; another try goes on with the rest."""
+    """Stopped in good time before the function's end; a part is done, and another try goes on."""
 
 
 class TimedOut(Unavailable):

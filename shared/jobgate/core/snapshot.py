@@ -52,6 +52,7 @@ class SnapshotHead:
     config_project: ConfigProject
     file: str
     at: float
+    blob: str | None = None
 
 
 def compile_snapshot(
@@ -69,7 +70,7 @@ def compile_snapshot(
     """
     problems = Problems(head.file)
     compiling = _Compiling(head, settings, problems, _known_ids(previous))
-    return AgentSnapshot(
+    compiled = AgentSnapshot(
         issuer=head.issuer,
         agent_id=head.agent_id,
         agent_name=head.agent_name,
@@ -82,8 +83,12 @@ def compile_snapshot(
         groups=compiling.entries("group", configuration.groups, targets.groups),
         instance=compiling.instance(configuration.instance),
         problems=problems.in_order(),
+        blob=head.blob,
         former=compiling.former,
     )
+    if previous is not None and _grants(previous) == _grants(compiled):
+        return dataclasses.replace(compiled, valid_since=previous.valid_since)
+    return compiled
 
 
 def keep_last_good(
@@ -101,6 +106,7 @@ def keep_last_good(
             config_project=head.config_project,
             problems=problems,
             doubt_since=None,
+            blob=head.blob,
         )
     return AgentSnapshot(
         issuer=head.issuer,
@@ -113,7 +119,12 @@ def keep_last_good(
         projects={},
         groups={},
         problems=problems,
+        blob=head.blob,
     )
+
+
+def _grants(snapshot: AgentSnapshot) -> tuple[object, ...]:
+    return snapshot.valid, snapshot.projects, snapshot.groups, snapshot.instance
 
 
 def _known_ids(previous: AgentSnapshot | None) -> dict[str, int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import Problem
     from jobgate.core.agent_configuration import AgentConfiguration
-    from jobgate.core.agent_folder import FileKind
+    from jobgate.core.agent_folder import FileKind, TreeEntry
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.ports import GitLab
     from jobgate.usecases.namespaces import NamespaceTree
@@ -45,7 +45,17 @@ class ConfigHead:
 
     project: ConfigProject
     commit: str
-    tree: Mapping[str, FileKind]
+    tree: Mapping[str, TreeEntry]
+
+    @property
+    def kinds(self) -> Mapping[str, FileKind]:
+        """The kind of each path of the tree."""
+        return {path: entry.kind for path, entry in self.tree.items()}
+
+    def blob(self, name: str) -> str | None:
+        """Git's id of an agent's file, None where there is none."""
+        entry = self.tree.get(config_file(name))
+        return None if entry is None else entry.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +110,7 @@ def read_head(gitlab: GitLab, branch: ConfigBranch, commit: str) -> ConfigHead:
 
 def read_agent(gitlab: GitLab, head: ConfigHead, name: str) -> AgentReading:
     """An agent's file; raises Unavailable where GitLab lists it and then doesn't have it."""
-    folder, file = agent_folder(name, head.tree), config_file(name)
+    folder, file = agent_folder(name, head.kinds), config_file(name)
     if folder.refused:
         return AgentReading(
             configuration=InvalidConfiguration(folder.refused), unread=folder.unread

@@ -6,23 +6,22 @@ snapshot, index removals. What is stored is read before GitLab is asked, and a r
 door on every one that began before it, so that an older answer never replaces a newer one.
 
 What GitLab doesn't confirm stays as it is, in doubt: the decision bounds that by CONFIG_DOUBT.
+
+There may be more agents than one try can do. Which are done is noted then, and another try goes on.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core import record
-from jobgate.core.agent import PROBLEMS_MAX
-from jobgate.core.agent_configuration import InvalidConfiguration
-from jobgate.core.agent_folder import config_file, folders_of_nobody
+from jobgate.core.agent_folder import folders_of_nobody
 from jobgate.core.commit_status import commit_status
-from jobgate.core.errors import Conflict, NotForUs, OutOfTime, Throttled, Unavailable
+from jobgate.core.errors import Conflict, NotForUs, OutOfTime, Unavailable
 from jobgate.core.reasons import Reason
-from jobgate.core.snapshot import SnapshotHead, compile_snapshot, keep_last_good
-from jobgate.usecases.config_reading import read_agent, read_branch, read_commit, read_head
+from jobgate.usecases.agents_in_turn import AgentsInTurn
+from jobgate.usecases.config_reading import read_branch, read_commit, read_head
 from jobgate.usecases.index_repair import IndexRepair
 from jobgate.usecases.namespaces import NamespaceTree
 from jobgate.usecases.publish import Publisher
@@ -31,7 +30,7 @@ from jobgate.usecases.target_finder import TargetFinder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from jobgate.core.agent import AgentSnapshot, Problem
+    from jobgate.core.agent import AgentSnapshot
     from jobgate.core.settings import Settings
     from jobgate.ports import (
         Clock,
@@ -44,14 +43,10 @@ if TYPE_CHECKING:
     )
     from jobgate.usecases.config_reading import ConfigBranch, ConfigHead
 
-# Published together, in one write a subject: a refresh of many agents that ends early has then done
-# a part for good.
-_AGENTS_AT_ONCE = 50
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refresh:
-    """The refresh and what it needs; `seconds` is when it begins no further agents."""
+    """The refresh and what it needs; `seconds` is when a try begins no further agents."""
 
     gitlab_of: Callable[[str], GitLab]
     store: RefreshStore
@@ -66,7 +61,8 @@ class Refresh:
         """Refresh one configuration project.
 
         Raises Unavailable or Conflict where it must be tried again soon; the last good stays
-        meanwhile. What another try can't mend (NotForUs) is noted, and left to the schedule.
+        meanwhile. OutOfTime is no failure: a part is done for good, and another try is to go on.
+        What another try can't mend (NotForUs) is noted, and left to the schedule.
         """
         item = self.store.config_project(issuer, project_id)
         if item is None:
@@ -78,9 +74,9 @@ class Refresh:
         except OutOfTime:
             raise
         except Unavailable as exc:
-            run.doubt(stored, exc)
-            failures = {0: exc}
-        mendable = [exc for exc in failures.values() if not isinstance(exc, NotForUs)]
+            run.give_up(exc)
+            failures = [exc]
+        mendable = [exc for exc in failures if not isinstance(exc, NotForUs)]
         if mendable:
             raise mendable[0]
 
@@ -104,15 +100,19 @@ class _Run:
     ) -> None:
         self._refresh = refresh
         self._item = item
-        self._stored = dict(stored)
+        self._stored = stored
         self._reading = item.reading
-        self._problems: list[Problem] = []
-        self._failures: dict[int, Unavailable] = {}
+        self._agents = AgentsInTurn(
+            item,
+            stored,
+            settings=refresh.settings,
+            clock=refresh.clock,
+            seconds=refresh.seconds,
+        )
 
-    def read(self) -> Mapping[int, Unavailable]:
-        """Read everything at the head and publish it; answers with the agents that can't be had."""
-        refresh, item = self._refresh, self._item
-        began = refresh.clock()
+    def read(self) -> Sequence[Unavailable]:
+        """Read everything at the head and publish it; answers with what some agents failed of."""
+        refresh, item, agents = self._refresh, self._item, self._agents
         gitlab = refresh.gitlab_of(item.issuer)
         tree = NamespaceTree(gitlab, now=refresh.clock())
         branch = read_branch(gitlab, tree, item.project_id)
@@ -125,38 +125,45 @@ class _Run:
             instance_wide=refresh.settings.instance_wide,
         )
         publisher = Publisher(store=refresh.store, recorder=refresh.recorder, clock=refresh.clock)
-        published: dict[int, AgentSnapshot] = {}
-        for agents in _some_at_once(self._in_turn(head)):
-            if refresh.clock() - began > refresh.seconds:
-                raise OutOfTime("there are more agents than one try can do: the next goes on")
-            compiled = self._compiled_of(agents, head, gitlab, finder)
-            new = publisher.publish(compiled, self._stored, reading=self._reading)
-            published |= {snapshot.agent_id: snapshot for snapshot in new}
-        if published and refresh.places is not None:
+        goes_on = agents.work(head, gitlab, finder, publisher, reading=self._reading)
+        if agents.published and refresh.places is not None:
             # What the first decision needs, and what says whether a webhook may tell of it.
             refresh.places.save_place(item.issuer, item.project_id, branch.place)
             refresh.places.save_chain(item.issuer, branch.chain)
-        if self._failures:
-            self.doubt(self._failures, next(iter(self._failures.values())))
-            return self._failures
+        if agents.todo:
+            return self._leave(head, goes_on=goes_on)
         repair = IndexRepair(store=refresh.store, recorder=refresh.recorder, clock=refresh.clock)
-        current = (snapshot for snapshot in (self._stored | published).values() if snapshot)
-        repair.run(current, close_door=self._begin_reading)
+        repair.run(agents.current, close_door=self._begin_reading)
         self._finish(branch, head)
-        if refresh.statuses is not None and (published or head.commit != item.last_commit):
-            status = commit_status(self._problems)
-            refresh.statuses.post(item.issuer, head.project, head.commit, status)
-        return {}
+        if agents.published or item.done or head.commit != item.last_commit:
+            self._tell(head)
+        return []
 
-    def _in_turn(self, head: ConfigHead) -> list[int]:
-        """The agents, those that an earlier try has published last."""
-        stored = self._stored
+    def _leave(self, head: ConfigHead, *, goes_on: bool) -> Sequence[Unavailable]:
+        """Leave what isn't done to another try; raises OutOfTime where that is to go on at once."""
+        agents = self._agents
+        failures = list(agents.failures.values())
+        if agents.throttled is not None:
+            self.give_up(agents.throttled)
+            return [agents.throttled]
+        if len(failures) == len(agents.todo):
+            # Through with all but these: the next try looks at every agent again.
+            self._doubt(agents.failures)
+            self._refuse(failures[0])
+            return failures
+        if not goes_on:
+            self.give_up(failures[0])
+            return failures
+        self._doubt(i for i in agents.todo if not agents.is_unchanged(i, head))
+        self._note(done=agents.done, error=str(failures[0]) if failures else None)
+        raise OutOfTime("there are more agents than one try can do: another one goes on")
 
-        def is_done(agent_id: int) -> bool:
-            snapshot = stored[agent_id]
-            return snapshot is not None and snapshot.commit == head.commit
-
-        return sorted(stored, key=lambda agent_id: (is_done(agent_id), agent_id))
+    def _tell(self, head: ConfigHead) -> None:
+        """Give the commit its status, where this deployment does so."""
+        statuses = self._refresh.statuses
+        if statuses is not None:
+            status = commit_status([p for one in self._agents.current for p in one.problems])
+            statuses.post(self._item.issuer, head.project, head.commit, status)
 
     def _commit(self, gitlab: GitLab, branch: ConfigBranch) -> str:
         """The commit to read: a new one is asked for again once its reading has begun.
@@ -184,18 +191,25 @@ class _Run:
                 raise Conflict("another reading of this project has begun meanwhile")
         self._note(branch=branch, head=head)
 
-    def doubt(self, agents: Iterable[int], exc: Unavailable) -> None:
+    def give_up(self, exc: Unavailable) -> None:
+        """GitLab isn't asked any more now: what isn't done is in doubt."""
+        self._doubt(self._agents.todo)
+        self._refuse(exc, done=self._agents.done)
+
+    def _doubt(self, agents: Iterable[int]) -> None:
         """GitLab doesn't confirm these agents' configurations: note since when."""
-        refresh, item, now = self._refresh, self._item, self._refresh.clock()
         for agent_id in agents:
             snapshot = self._stored[agent_id]
             if snapshot is not None and snapshot.doubt_since is None:
-                refresh.store.note_doubt(snapshot, since=now)
-        self._note(error=str(exc))
+                self._refresh.store.note_doubt(snapshot, since=self._refresh.clock())
+
+    def _refuse(self, exc: Unavailable, *, done: frozenset[int] = frozenset()) -> None:
+        refresh, item = self._refresh, self._item
+        self._note(error=str(exc), done=done)
         refresh.recorder(
             record.record(
                 "refresh",
-                at=now,
+                at=refresh.clock(),
                 outcome="refused",
                 reason=Reason.CONFIG_UNKNOWN,
                 issuer=item.issuer,
@@ -205,55 +219,13 @@ class _Run:
             )
         )
 
-    def _compiled_of(
-        self, agents: Sequence[int], head: ConfigHead, gitlab: GitLab, finder: TargetFinder
-    ) -> list[AgentSnapshot]:
-        """What can be had of these agents; one that can't be read holds no other back."""
-        compiled = []
-        for agent_id in agents:
-            try:
-                snapshot = self._compiled(agent_id, head, gitlab, finder)
-            except Throttled:
-                raise
-            except Unavailable as exc:
-                self._failures[agent_id] = exc
-                continue
-            self._problems += snapshot.problems
-            compiled.append(snapshot)
-        return compiled
-
-    def _compiled(
-        self, agent_id: int, head: ConfigHead, gitlab: GitLab, finder: TargetFinder
-    ) -> AgentSnapshot:
-        name, previous = self._item.agents[agent_id], self._stored[agent_id]
-        snapshot_head = SnapshotHead(
-            issuer=self._item.issuer,
-            agent_id=agent_id,
-            agent_name=name,
-            version=1 if previous is None else previous.version + 1,
-            commit=head.commit,
-            config_project=head.project,
-            file=config_file(name),
-            at=self._refresh.clock(),
-        )
-        reading = read_agent(gitlab, head, name)
-        if isinstance(reading.configuration, InvalidConfiguration):
-            problems = reading.unread + reading.configuration.problems
-            return keep_last_good(previous, snapshot_head, problems[:PROBLEMS_MAX])
-        targets = finder.targets(reading.configuration)
-        settings = self._refresh.settings
-        snapshot = compile_snapshot(
-            reading.configuration, targets, snapshot_head, settings=settings, previous=previous
-        )
-        problems = reading.unread + snapshot.problems
-        return dataclasses.replace(snapshot, problems=problems[:PROBLEMS_MAX])
-
     def _note(
         self,
         *,
         branch: ConfigBranch | None = None,
         head: ConfigHead | None = None,
         error: str | None = None,
+        done: frozenset[int] = frozenset(),
     ) -> None:
         item = self._item
         root_path = item.root_path if branch is None else branch.root_path
@@ -262,7 +234,7 @@ class _Run:
             commit, finished = head.commit, self._reading
             note = folders_of_nobody(head.tree, item.agents.values())
         noted = (item.last_commit, item.root_path, item.last_error, item.last_note, item.finished)
-        if (commit, root_path, error, note, finished) == noted:
+        if (commit, root_path, error, note, finished, done) == (*noted, item.done):
             return
         self._refresh.store.note_refresh(
             item.issuer,
@@ -274,9 +246,5 @@ class _Run:
             at=self._refresh.clock(),
             reading=self._reading,
             finished=finished,
+            done=done,
         )
-
-
-def _some_at_once(agents: Sequence[int]) -> Iterable[Sequence[int]]:
-    for start in range(0, len(agents), _AGENTS_AT_ONCE):
-        yield agents[start : start + _AGENTS_AT_ONCE]
