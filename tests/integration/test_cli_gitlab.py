@@ -20,7 +20,6 @@ from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 from moto import mock_aws
 
-from local.certificates import CertificateAuthority
 from local.gitlab.server import GitLab
 from tests.support import builders as b
 from tests.support.operators_stack import NOW, Answer, OperatorsStack
@@ -30,14 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from local.certificates import CertificateAuthority
     from local.gitlab.control import Control
 
 AGENTS, OTHER, GROUP = 50, 51, 7
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")
@@ -334,26 +329,20 @@ def test_older_gitlab_is_given_a_secret_token_alone(stack: OperatorsStack, gitla
 # --- The test event ---
 
 
+@pytest.mark.parametrize(
+    ("status", "missing"),
+    [(500, "500"), (200, "didn't reach this deployment")],
+    ids=["an error", "somebody else's success"],
+)
 def test_a_deployment_that_answers_otherwise_is_told(
-    stack: OperatorsStack, receiver: Receiver
+    stack: OperatorsStack, receiver: Receiver, status: int, missing: str
 ) -> None:
-    receiver.answer = lambda _: 500
+    receiver.answer = lambda _: status
 
     answer = connect(stack, "top/agents")
 
     assert answer.code == 1
-    assert "500" in answer.json["hooks"][0]["missing"]
-
-
-def test_an_event_that_somebody_else_took_did_not_arrive(
-    stack: OperatorsStack, receiver: Receiver
-) -> None:
-    receiver.answer = lambda _: 200
-
-    answer = connect(stack, "top/agents")
-
-    assert answer.code == 1
-    assert "didn't reach this deployment" in answer.json["hooks"][0]["missing"]
+    assert missing in answer.json["hooks"][0]["missing"]
 
 
 def test_a_function_that_does_not_know_the_new_secrets_yet_is_waited_for(

@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def certificate(authority: CertificateAuthority) -> ServerCertificate:
     return authority.issue("upstream", authority.certificate.parent)
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from local.certificates import CertificateAuthority
 from local.gitlab.control import Control, ControlError
 from local.gitlab.server import GitLab
 
@@ -29,13 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from local.certificates import CertificateAuthority
+
 _AUDIENCE = "https://broker.example.test"
 _SIGNING_TOKEN = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,7 @@ from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 from jobgate.usecases.refresh import Refresh
-from moto import mock_aws
 
-from local.aws.emulator import REGION
 from local.certificates import CertificateAuthority
 from local.gitlab.server import GitLab
 from tests.support import builders as b
@@ -35,7 +33,7 @@ from tests.support.fakes import (
     a_watch,
 )
 from tests.support.refresh_fakes import FakeRefreshStore
-from tests.support.stores import TABLE, boto_call, create_table
+from tests.support.stores import TABLE
 from tests.support.webhook_receiver import Delivered, webhook_receiver
 
 if TYPE_CHECKING:
@@ -46,14 +44,6 @@ if TYPE_CHECKING:
 
 FILE = ".gitlab/agents/prod/config.yaml"
 BOUNDS = Bounds()
-
-
-@pytest.fixture
-def call() -> Iterator[AWSCall]:
-    with mock_aws():
-        made = boto_call({"AWS_DEFAULT_REGION": REGION})
-        create_table(made)
-        yield made
 
 
 class Deployment:

@@ -10,26 +10,14 @@ from jobgate.adapters import agent_items
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.core.settings import Settings
 from jobgate.usecases.refresh import Refresh
-from moto import mock_aws
 
-from local.aws.emulator import REGION
 from tests.support import builders as b
 from tests.support.fakes import FakeClock
 from tests.support.refresh_setting import APP_ENTRY, Setting
-from tests.support.stores import TABLE, CountedCall, boto_call, create_table
+from tests.support.stores import TABLE, CountedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jobgate.adapters.aws_api import AWSCall
-
-
-@pytest.fixture
-def call() -> Iterator[AWSCall]:
-    with mock_aws():
-        made = boto_call({"AWS_DEFAULT_REGION": REGION})
-        create_table(made)
-        yield made
 
 
 @pytest.mark.parametrize("count", [1, 7])

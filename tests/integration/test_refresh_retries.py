@@ -18,6 +18,7 @@ from jobgate.usecases.hook_events import HookEvents
 from local.aws.emulator import start_emulator
 from local.certificates import CertificateAuthority
 from tests.support.fakes import FakeClock, FakeJobStates, FakePlaceMarks
+from tests.support.refresh_worker import queue_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,17 +93,7 @@ class Consumer:
         """One message, if there is one."""
         request = {"QueueUrl": self.url, "AttributeNames": ["All"], "MaxNumberOfMessages": 1}
         for message in self.call("sqs", "ReceiveMessage", request).get("Messages", []):
-            record = {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-                "messageAttributes": {},
-                "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:eu-central-1:000000000000:q.fifo",
-                "awsRegion": "eu-central-1",
-            }
-            failed = self.batch({"Records": [record]}, None)["batchItemFailures"]
+            failed = self.batch(queue_event(message), None)["batchItemFailures"]
             if not failed:
                 handle = {"QueueUrl": self.url, "ReceiptHandle": message["ReceiptHandle"]}
                 self.call("sqs", "DeleteMessage", handle)

@@ -17,7 +17,6 @@ from jobgate.adapters.runtime_api import RuntimeAPI
 from jobgate.adapters.streaming_runtime import StreamingRuntime
 from jobgate.core.liveness import JobLife
 
-from local.certificates import CertificateAuthority
 from local.process import free_port
 from tests.support.relay_parts import AGENT, NOW, RelayParts, a_cluster, a_request, some_facts
 from tests.support.relay_runtime_api import FakeRuntimeAPI, Posted
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from local.certificates import ServerCertificate
+    from local.certificates import CertificateAuthority, ServerCertificate
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 _EVENT = {
@@ -35,11 +34,6 @@ _EVENT = {
     "path": f"/agents/{AGENT}/api/v1/namespaces/x/pods",
     "multiValueHeaders": {"Authorization": ["Bearer good"]},
 }
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

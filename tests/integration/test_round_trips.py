@@ -17,30 +17,18 @@ from jobgate.ports import Subject
 from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.relay_facts import RelayFactsCache
-from moto import mock_aws
 
-from local.aws.emulator import REGION
 from tests.support import builders as b
 from tests.support.exchanges import an_exchange
 from tests.support.fakes import FakeClock, FakeTokenVerifier, a_watch
-from tests.support.stores import TABLE, CountedCall, boto_call, create_table, job_item
+from tests.support.stores import TABLE, CountedCall, job_item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.ports import GitLabOfJobs
     from jobgate.usecases.exchange import Exchange
 
 FIRST_PROJECT = 5000
-
-
-@pytest.fixture
-def call() -> Iterator[AWSCall]:
-    with mock_aws():
-        made = boto_call({"AWS_DEFAULT_REGION": REGION})
-        create_table(made)
-        yield made
 
 
 def no_gitlab(_alias: str) -> GitLabOfJobs:

@@ -416,27 +416,17 @@ def test_the_newest_reading_publishes(stores: Stores) -> None:
 def test_another_reading_than_the_newest_notes_nothing(stores: Stores) -> None:
     a_reading(stores, 2)
 
-    for reading in (0, 1, 3):
+    for reading, commit in ((0, "late"), (1, "late"), (3, "late"), (2, "c2")):
         stores.refresh.note_refresh(
             "main",
             b.CONFIG_PROJECT,
             root_path="top",
-            commit="late",
+            commit=commit,
             error=None,
             at=b.NOW,
             reading=reading,
             finished=reading,
         )
-    stores.refresh.note_refresh(
-        "main",
-        b.CONFIG_PROJECT,
-        root_path="top",
-        commit="c2",
-        error=None,
-        at=b.NOW,
-        reading=2,
-        finished=2,
-    )
 
     known = stores.refresh.config_project("main", b.CONFIG_PROJECT)
     assert known == b.a_config_project_item(

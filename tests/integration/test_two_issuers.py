@@ -11,17 +11,13 @@ from jobgate.core.agent import AsCIJob
 from jobgate.core.liveness import StopKind
 from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.presented_token import Refused
-from moto import mock_aws
 
-from local.aws.emulator import REGION
 from tests.support import builders as b
 from tests.support.exchanges import an_exchange, explain_of
 from tests.support.fakes import FakeClock, FakeTokenSigner, FakeTokenVerifier
-from tests.support.stores import TABLE, boto_call, create_table, job_item
+from tests.support.stores import TABLE, job_item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.usecases.exchange import Exchange
 
@@ -31,14 +27,6 @@ ISSUERS = (
     b.an_issuer("other", url="https://other.example.test", is_default=False),
 )
 DEPLOYMENT = b.a_deployment(*ISSUERS, roots=[(alias, "top") for alias in ALIASES])
-
-
-@pytest.fixture
-def call() -> Iterator[AWSCall]:
-    with mock_aws():
-        made = boto_call({"AWS_DEFAULT_REGION": REGION})
-        create_table(made)
-        yield made
 
 
 def put(call: AWSCall, *stored: items.Item) -> None:

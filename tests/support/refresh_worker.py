@@ -28,14 +28,15 @@ def main() -> int:
         MessageSystemAttributeNames=["All"],
     )
     messages = answer.get("Messages", [])
-    failed = [m for m in messages if handler(_event(m), None)["batchItemFailures"]]
+    failed = [m for m in messages if handler(queue_event(m), None)["batchItemFailures"]]
     for message in messages:
         if message not in failed:
             queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return int(bool(failed) or not messages)
 
 
-def _event(message: Any) -> dict[str, Any]:
+def queue_event(message: Any) -> dict[str, Any]:
+    """The event in which Lambda's poller hands over one message of SQS."""
     record = {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
