@@ -253,6 +253,7 @@ class UpstreamResponse(Protocol):
 
     status: int
     headers: tuple[tuple[str, str], ...]
+    length: int | None  # the body's bytes, where they are known beforehand
     connect_seconds: float
 
     def chunks(self) -> Iterator[bytes]:
@@ -296,12 +297,15 @@ class Response:
     An exception out of `body` breaks the stream visibly, where its end would look like success.
     With `status_if_empty` nothing is sent before the first byte, and a body without any is answered
     with that status: 204 is the one kind of empty answer that every front carries.
+    With a `length`, the body's bytes, nothing waits behind the last one, so that the end travels
+    with it.
     """
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: Iterator[bytes]
     status_if_empty: int | None = None
+    length: int | None = None
 
 
 # --- Refresh ---

@@ -254,6 +254,7 @@ class Answer(UpstreamResponse):
     ) -> None:
         self.status = status
         self.headers = headers
+        self.length: int | None = None
         self.connect_seconds = 0.0
         self.pieces = pieces
         self.closed = False

@@ -45,6 +45,7 @@ class Scripted:
     parts: RelayParts = field(default_factory=RelayParts)
     script: list[tuple[float, bytes | Callable[[], None]]] = field(default_factory=list)
     started_at: float = NOW
+    length: int | None = None
 
     def at(self, seconds: float, what: bytes | Callable[[], None]) -> None:
         self.script.append((seconds, what))
@@ -59,6 +60,7 @@ class Scripted:
         self, headers: tuple[tuple[str, str], ...] = JSON, path: str = "/api/v1/pods", **query: str
     ) -> Response:
         answer = Answer(200, headers, [])
+        answer.length = self.length
         answer.chunks = self._chunks  # type: ignore[method-assign]  this very answer's body
         self.parts.clusters.answer = answer
         request = a_request(path, query=tuple(query.items()))
@@ -398,3 +400,9 @@ def test_nothing_but_a_watch_gets_bytes_of_ours(
     scripted.at(200, b"late")
 
     assert _all(scripted.ask(headers)) == (b"late", None)
+
+
+def test_a_watch_has_no_length_whatever_the_cluster_says() -> None:
+    scripted = Scripted(length=1)
+    assert scripted.ask(watch="true").length is None
+    assert scripted.ask().length == 1

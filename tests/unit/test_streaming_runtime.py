@@ -9,11 +9,12 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.adapters.http_wire import WireError
-from jobgate.adapters.runtime_api import RuntimeAPI, prelude
+from jobgate.adapters.runtime_api import AnswerStream, RuntimeAPI, prelude
 from jobgate.adapters.streaming_runtime import Context, StreamingRuntime
 from jobgate.ports import Response
 
@@ -183,6 +184,63 @@ def test_an_error_in_the_middle_is_a_broken_stream(worker: Worker) -> None:
     body = base64.b64decode(posted.trailers["lambda-runtime-function-error-body"])
     assert json.loads(body)["errorType"] == "ValueError"
     assert "canary" not in body.decode() + "".join(worker.lines)
+
+
+class _Sent:
+    """A wire that keeps what is sent, write by write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def send(self, data: bytes, **_: Any) -> None:
+        self.writes.append(data)
+
+    def head(self, *_: Any, **__: Any) -> None:
+        """Taken."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _sent(length: int | None, *pieces: bytes) -> list[bytes]:
+    wire: Any = _Sent()
+    invocation: Any = SimpleNamespace(deadline=NOW + 60)
+    stream = AnswerStream(wire, b"HEAD ", invocation, length=length, clock=lambda: NOW)
+    stream.start(b"{}", pieces[0])
+    for piece in pieces[1:]:
+        stream.write(piece)
+    stream.end()
+    return wire.writes
+
+
+_OPENING = b"HEAD a\r\n{}" + b"\0" * 8 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("length", "pieces", "writes"),
+    [
+        (2, (b"ab",), [_OPENING + b"2\r\nab\r\n0\r\n\r\n"]),
+        (2, (b"", b"ab"), [_OPENING, b"2\r\nab\r\n0\r\n\r\n"]),
+        (2, (b"a", b"b"), [_OPENING + b"1\r\na\r\n", b"1\r\nb\r\n0\r\n\r\n"]),
+        (3, (b"ab",), [_OPENING + b"2\r\nab\r\n", b"0\r\n\r\n"]),
+        (None, (b"ab",), [_OPENING + b"2\r\nab\r\n", b"0\r\n\r\n"]),
+        (0, (b"",), [_OPENING, b"0\r\n\r\n"]),
+        (1, (b"a", b"b"), [_OPENING + b"1\r\na\r\n1\r\nb\r\n", b"0\r\n\r\n"]),
+    ],
+)
+def test_only_what_completes_a_body_waits_for_its_end(
+    length: int | None, pieces: tuple[bytes, ...], writes: list[bytes]
+) -> None:
+    assert _sent(length, *pieces) == writes
+
+
+def test_what_fails_behind_the_last_byte_is_a_broken_stream(worker: Worker) -> None:
+    response = replace(_failing(b"ab", error=RuntimeError("late")), length=2)
+    worker.handler = lambda _event, _context: response
+    worker.api.give({})
+    posted = worker.api.answer()
+    assert posted.content == b"ab"
+    assert posted.trailers["lambda-runtime-function-error-type"] == "RuntimeError"
 
 
 def test_a_crash_is_reported_and_the_next_event_is_served(worker: Worker) -> None:

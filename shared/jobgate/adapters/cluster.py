@@ -108,6 +108,7 @@ class _Answer(UpstreamResponse):
         self._idle_seconds = idle_seconds
         self.status = exchange.head.status
         self.headers = exchange.head.headers
+        self.length = exchange.head.length
         self.connect_seconds = exchange.connect_seconds
 
     def chunks(self) -> Iterator[bytes]:

@@ -111,4 +111,9 @@ def _body(event: Mapping[str, Any]) -> bytes | None:
 
 
 def _own(answer: OwnAnswer) -> Response:
-    return Response(status=answer.status, headers=answer.headers, body=iter((answer.body,)))
+    return Response(
+        status=answer.status,
+        headers=answer.headers,
+        body=iter((answer.body,)),
+        length=len(answer.body),
+    )

@@ -33,6 +33,7 @@ _DROPPED = frozenset({"connection", "content-length", "keep-alive", "transfer-en
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 _PRELUDE_END = b"\0" * 8
+_END = b"0\r\n\r\n"
 _SHORT_SECONDS = 5.0
 
 
@@ -78,8 +79,11 @@ class RuntimeAPI:
             raise RuntimeAPIError(f"the Runtime API gave status {head.status}")
         return _invocation(head, event)
 
-    def begin(self, invocation: Invocation) -> AnswerStream:
-        """Begin to answer, on the connection that brought the event if it's still there."""
+    def begin(self, invocation: Invocation, *, length: int | None = None) -> AnswerStream:
+        """Begin to answer, on the connection that brought the event if it's still there.
+
+        `length` is the body's, in bytes, where it's known.
+        """
         wire, self._wire = self._wire, None
         if wire is not None and has_something(wire.sock):
             wire.close()
@@ -93,7 +97,9 @@ class RuntimeAPI:
         if invocation.invocation_id is not None:
             headers.append(("Lambda-Runtime-Invocation-Id", invocation.invocation_id))
         head = self._head("POST", f"/invocation/{invocation.request_id}/response", headers)
-        return AnswerStream(wire or self._connect(), head, invocation, clock=self._clock)
+        return AnswerStream(
+            wire or self._connect(), head, invocation, length=length, clock=self._clock
+        )
 
     def fail(self, invocation: Invocation, kind: str, message: str) -> None:
         """Report that an invocation came to nothing; nothing of it was streamed."""
@@ -153,29 +159,42 @@ class RuntimeAPI:
 
 
 class AnswerStream:
-    """An answer on its way. Every method may raise FrontGoneError."""
+    """An answer on its way. Every method may raise FrontGoneError.
 
-    def __init__(self, wire: Wire, head: bytes, invocation: Invocation, *, clock: Clock) -> None:
+    What completes a body of a known `length` is held for the end, which follows at once: a small
+    answer is one write.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        head: bytes,
+        invocation: Invocation,
+        *,
+        length: int | None,
+        clock: Clock,
+    ) -> None:
         self._wire = wire
         self._head = head
         self._invocation = invocation
+        self._length = length
         self._clock = clock
+        self._held = b""
         self.bytes_sent = 0
 
     def start(self, prelude: bytes, first: bytes) -> None:
         """Send the prelude at once, with what there is of the body as an HTTP chunk of its own."""
-        self.bytes_sent += len(first)
-        self._send(self._head + _chunk(prelude + _PRELUDE_END) + (_chunk(first) if first else b""))
+        head = self._head + _chunk(prelude + _PRELUDE_END)
+        self._pass(first, head + (_chunk(first) if first else b""))
 
     def write(self, piece: bytes) -> None:
         """Send a piece of the body; an empty one is nothing."""
         if piece:
-            self.bytes_sent += len(piece)
-            self._send(_chunk(piece))
+            self._pass(piece, _chunk(piece))
 
     def end(self) -> None:
         """The body is complete."""
-        self._close(b"0\r\n\r\n")
+        self._close(_END)
 
     def break_off(self, kind: str, message: str) -> None:
         """The body isn't complete: the client must see a broken stream."""
@@ -187,7 +206,16 @@ class AnswerStream:
         """Close the connection, whatever was sent."""
         self._wire.close()
 
+    def _pass(self, piece: bytes, data: bytes) -> None:
+        self.bytes_sent += len(piece)
+        if piece and self.bytes_sent == self._length:
+            self._held += data
+        else:
+            self._send(data)
+
     def _send(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
         try:
             # A slow reader holds this up, rightly, and at most as long as the invocation lasts.
             self._wire.send(data, seconds=max(self._invocation.deadline - self._clock(), 1.0))

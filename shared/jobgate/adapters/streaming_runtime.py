@@ -105,7 +105,7 @@ class StreamingRuntime:
         try:
             status, first = _opening(response, pieces)
             opening = prelude(status, response.headers)
-            stream = self._api.begin(invocation)
+            stream = self._api.begin(invocation, length=response.length)
             try:
                 stream.start(opening, first)
                 self._stream(invocation, stream, pieces, status)

@@ -84,6 +84,8 @@ class Relay:
             status_if_empty=_NO_CONTENT
             if stream.upstream.status == _OK and trail.is_whole_log
             else None,
+            # A watch may get bytes that aren't the cluster's.
+            length=None if stream.is_json_watch else stream.upstream.length,
         )
 
     def _carry(self, incoming: IncomingRequest, trail: _Trail) -> RelayStream | Refusal:
@@ -172,7 +174,12 @@ class Relay:
             bytes_out=len(answer.body),
             ended=refusal.ends_as if refusal.withdrawn else "complete",
         )
-        return Response(status=answer.status, headers=answer.headers, body=iter((answer.body,)))
+        return Response(
+            status=answer.status,
+            headers=answer.headers,
+            body=iter((answer.body,)),
+            length=len(answer.body),
+        )
 
     def _trail(self, incoming: IncomingRequest, decision_id: str, deadline: float) -> _Trail:
         agent_id, path = agent_route(incoming.path)
