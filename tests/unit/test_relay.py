@@ -296,6 +296,7 @@ def test_a_whole_log_may_be_empty(
         ((("Authorization", "Bearer forged"),), (401, "token_invalid")),
         ((("Authorization", "Basic good"),), (401, "token_invalid")),
         ((("Authorization", "Bearer good x"),), (401, "token_invalid")),
+        ((("Authorization", "Bearer \ud800"),), (401, "token_invalid")),
         ((("Authorization", "Bearer "),), (401, "token_invalid")),
         ((("Authorization", "good"),), (401, "token_invalid")),
         (

@@ -7,6 +7,7 @@ body in short steps, so that a watch can be ended in the middle. It reads answer
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import ssl
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ _HEAD_MAX_BYTES = 65_536  # the API server's are under 4 KB
 _LINE_MAX_BYTES = 4_096
 _INTERIM_MAX = 4  # answers of 1xx before the real one
 _TRAILERS_MAX = 32
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: [^\r\n\x00]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\x00\r\n]*[^\x00\r\n \t])?)[ \t]*")
+_STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: [^\r\n\x00]*)?")
+_BREAK = re.compile(r"[\x00\r\n]")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00\r\n]*)?")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _BODILESS = frozenset({204, 304})
@@ -55,15 +56,26 @@ class Head:
 
 def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """A request's head. Raises ValueError for what would make another request of it."""
-    lines = [f"{method} {target} HTTP/1.1"]
-    if not _NAME.fullmatch(method) or not _TARGET.fullmatch(target):
+    if not _is_name(method) or not _TARGET.fullmatch(target):
         raise ValueError("a method or target that can't be sent")
+    lines = [f"{method} {target} HTTP/1.1"]
     for name, value in headers:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _is_name(name) or _has_control(value):
             raise ValueError("a header that can't be sent")
         lines.append(f"{name}: {value}")
     # Kubernetes' names are UTF-8: in another encoding a header would name somebody else.
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _has_control(value: str) -> bool:
+    """Whether a header's value holds a control character, a tab apart."""
+    # Nothing printable is one, and that is quickly known.
+    return not value.isprintable() and _CONTROL.search(value) is not None
+
+
+@functools.lru_cache(maxsize=256)  # the same few names, again and again
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 class Wire:
@@ -136,15 +148,15 @@ class Wire:
         """Close the connection."""
         self._sock.close()
 
-    def _head_block(self) -> list[bytes] | None:
-        """The lines of the head that was received; None while it isn't whole."""
+    def _head_block(self) -> bytes | None:
+        """The head that was received; None while it isn't whole."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > _HEAD_MAX_BYTES:
                 raise WireError("a head that is too long")
             return None
         block, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
-        return block.split(b"\r\n")
+        return block
 
     def _grow(self, left: float | None, meanwhile: Callable[[], None] | None) -> None:
         """Receive more of a head, for which `left` seconds are left."""
@@ -238,44 +250,41 @@ class Wire:
             self._wait = seconds
 
 
-def _parse_head(lines: list[bytes], method: str) -> Head:
+def _parse_head(block: bytes, method: str) -> Head:
+    try:
+        text = block.decode()
+    except UnicodeDecodeError:
+        text = block.decode("latin-1")
+    lines = text.split("\r\n")
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
         raise WireError("no status line of HTTP/1.1")
     status = int(match[1])
-    headers = tuple(_parse_field(line) for line in lines[1:])
-    length, chunked = _framing(headers)
+    headers = tuple(map(_parse_field, lines[1:]))
+    folded = [(name.lower(), value) for name, value in headers]
+    length, chunked = _framing(folded)
     if method == "HEAD" or status in _BODILESS or status < 200:
         length, chunked = 0, False
-    closes = any(
-        "close" in (token.strip().lower() for token in value.split(","))
-        for name, value in headers
-        if name.lower() == "connection"
-    )
-    knows_end = chunked or length is not None
-    return Head(
-        status=status,
-        headers=headers,
-        length=length,
-        chunked=chunked,
-        keeps=knows_end and not closes,
-    )
+    connection = ",".join([value for name, value in folded if name == "connection"])
+    closes = "close" in map(str.strip, connection.lower().split(","))
+    keeps = (chunked or length is not None) and not closes
+    return Head(status=status, headers=headers, length=length, chunked=chunked, keeps=keeps)
 
 
-def _parse_field(line: bytes) -> tuple[str, str]:
-    match = _FIELD.fullmatch(line)
-    if match is None:
+def _parse_field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not _is_name(name) or (not value.isprintable() and _BREAK.search(value)):
         raise WireError("a header that can't be read")
-    try:
-        return match[1].decode("ascii"), match[2].decode()
-    except UnicodeDecodeError:
-        return match[1].decode("ascii"), match[2].decode("latin-1")
+    return name, value.strip(" \t")
 
 
-def _framing(headers: tuple[tuple[str, str], ...]) -> tuple[int | None, bool]:
-    """Length, and whether it's chunked (RFC 9112, 6.3); what can be read in two ways is refused."""
-    lengths = {value for name, value in headers if name.lower() == "content-length"}
-    codings = [value.lower() for name, value in headers if name.lower() == "transfer-encoding"]
+def _framing(headers: Iterable[tuple[str, str]]) -> tuple[int | None, bool]:
+    """Length, and whether it's chunked (RFC 9112, 6.3); what can be read in two ways is refused.
+
+    The headers' names are in lower case.
+    """
+    lengths = {value for name, value in headers if name == "content-length"}
+    codings = [value.lower() for name, value in headers if name == "transfer-encoding"]
     if codings:
         if lengths or codings != ["chunked"]:
             raise WireError("a body whose length is in doubt")

@@ -67,11 +67,9 @@ class RelayEndpoint:
 
 def incoming_request(event: Mapping[str, Any]) -> IncomingRequest | None:
     """Read an event; None where it isn't of the form that a REST API gives."""
-    match event:
-        case {"httpMethod": str(method), "path": str(path)}:
-            pass
-        case _:
-            return None
+    method, path = event.get("httpMethod"), event.get("path")
+    if not isinstance(method, str) or not isinstance(path, str):
+        return None
     query = _pairs(event.get("multiValueQueryStringParameters"))
     headers = _pairs(event.get("multiValueHeaders"))
     body = _body(event)
@@ -91,9 +89,12 @@ def _pairs(values: object) -> _Pairs | None:
         return None
     pairs: list[tuple[str, str]] = []
     for name, each in values.items():
-        if not isinstance(each, list) or not all(isinstance(value, str) for value in each):
+        if not isinstance(each, list):
             return None
-        pairs += [(name, value) for value in each]
+        for value in each:
+            if not isinstance(value, str):
+                return None
+            pairs.append((name, value))
     return tuple(pairs)
 
 

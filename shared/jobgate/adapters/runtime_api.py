@@ -35,6 +35,7 @@ _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 _PRELUDE_END = b"\0" * 8
 _END = b"0\r\n\r\n"
 _SHORT_SECONDS = 5.0
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class RuntimeAPIError(Exception):
@@ -248,9 +249,7 @@ def prelude(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
             raise ValueError("a header that can't be sent")
         if name.lower() not in _DROPPED:
             values.setdefault(spelled.setdefault(name.lower(), name), []).append(value)
-    return json.dumps(
-        {"statusCode": status, "multiValueHeaders": values}, separators=(",", ":")
-    ).encode()
+    return _encoded({"statusCode": status, "multiValueHeaders": values}).encode()
 
 
 def _invocation(head: Head, event: bytes) -> Invocation:

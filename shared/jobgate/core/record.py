@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobgate.core.kubernetes_request import KubernetesRequest
 
 VERSION = 1
+_encoded = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 def record(kind: str, *, at: float, outcome: str, **values: Any) -> str:
@@ -28,7 +29,7 @@ def record(kind: str, *, at: float, outcome: str, **values: Any) -> str:
         "outcome": outcome,
     }
     given = {key: value for key, value in values.items() if value is not None}
-    line = json.dumps(head | given, ensure_ascii=True, separators=(",", ":"))
+    line = _encoded(head | given)
     # The one control character that JSON needn't escape.
     return line.replace("\x7f", "\\u007f")
 
@@ -85,7 +86,7 @@ def of_request(asked: KubernetesRequest) -> dict[str, Any]:
 
 def milliseconds(seconds: float) -> float:
     """A time span as records state it; a clock that was set back makes none negative."""
-    return round(max(seconds, 0) * 1000, 1)
+    return int(max(seconds, 0) * 10_000 + 0.5) / 10
 
 
 def of_rule(rule: Rule) -> dict[str, Any]:

@@ -21,6 +21,7 @@ an end of its own (`core/watch.py`); nothing else is changed.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -135,6 +136,7 @@ def changes_nothing(method: str) -> bool:
     return method in _SAFE
 
 
+@functools.lru_cache(maxsize=16)  # the parts of one flow ask one after another
 def agent_route(path: str) -> tuple[int | None, str]:
     """The agent's id in a request's path, and the cluster's own path behind it.
 
@@ -237,10 +239,10 @@ def _is_faithful(incoming: IncomingRequest, path: str) -> bool:
     if incoming.body and incoming.method in _WITHOUT_BODY:
         return False
     carried = _carried(incoming)
-    names = [name for name, _ in carried]
-    if any(names.count(name) > 1 for name in _ONCE):
+    once = [name for name, _ in carried if name in _ONCE]
+    if len(once) > len(set(once)):
         return False
-    if not all(_FIELD_TEXT.fullmatch(value) for _, value in carried):
+    if not _FIELD_TEXT.fullmatch("".join([value for _, value in carried])):
         return False
     texts = [text for pair in incoming.query for text in pair]
     if any(map(_UNDECODABLE.search, texts)) or not all(key for key, _ in incoming.query):
@@ -251,13 +253,17 @@ def _is_faithful(incoming: IncomingRequest, path: str) -> bool:
 def _is_plain_path(path: str) -> bool:
     if not _PATH.fullmatch(path) or _ENCODED_SLASH.search(path):
         return False
-    try:
-        decoded = unquote_to_bytes(path).decode()
-    except UnicodeDecodeError:
-        return False
+    decoded = path
+    if "%" in path:
+        try:
+            decoded = unquote_to_bytes(path).decode()
+        except UnicodeDecodeError:
+            return False
+        if _CONTROL.search(decoded):
+            return False
     segments = decoded.removeprefix("/").split("/")
     # Only the last segment may be empty: a slash at the end, or the root.
-    return not _CONTROL.search(decoded) and not ("" in segments[:-1] or {".", ".."} & set(segments))
+    return not ("" in segments[:-1] or "." in segments or ".." in segments)
 
 
 def _asks_for_upgrade(incoming: IncomingRequest) -> bool:
