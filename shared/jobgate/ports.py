@@ -367,8 +367,13 @@ class RefreshStore(Protocol):
         """By agent: every subject that may lead to it, those that it was taken out of included."""
         ...
 
-    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
-        """Take subjects out of an agent's list, unless a newer snapshot has added any."""
+    def unlist(
+        self, snapshot: AgentSnapshot, subjects: Collection[Subject], *, reading: int | None = None
+    ) -> None:
+        """Take subjects out of an agent's list, unless a newer snapshot has added any.
+
+        Raises Conflict where `reading`, if it's given, isn't the newest any more.
+        """
         ...
 
     def publish(self, snapshot: AgentSnapshot, *, replaces: int | None, reading: int = 0) -> None:
@@ -379,8 +384,12 @@ class RefreshStore(Protocol):
         """
         ...
 
-    def remove_from_index(self, gone: IndexChange) -> None:
-        """Take each agent out where its stamp is no newer than its snapshot's version."""
+    def remove_from_index(self, gone: IndexChange, *, reading: int | None = None) -> None:
+        """Take each agent out where its stamp is no newer than its snapshot's version.
+
+        Raises Conflict where `reading`, if it's given, isn't the newest any more: then some may be
+        out and others not.
+        """
         ...
 
     def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:

@@ -434,6 +434,34 @@ def test_another_reading_than_the_newest_notes_nothing(stores: Stores) -> None:
     )
 
 
+def test_a_removal_of_a_reading_that_is_not_the_newest_takes_nothing_out(stores: Stores) -> None:
+    a_reading(stores, 2)
+    stray = version(2)
+    stores.refresh.add_to_index({PROJECT: [stray]})
+
+    for late in (0, 1, 3):
+        with pytest.raises(Conflict):
+            stores.refresh.remove_from_index({PROJECT: [stray]}, reading=late)
+        with pytest.raises(Conflict):
+            stores.refresh.unlist(stray, [PROJECT], reading=late)
+
+    assert stores.refresh.indexed("main", [PROJECT]) == {PROJECT: {b.PROD: 2}}
+    assert stores.refresh.listed("main", [b.PROD]) == {b.PROD: {PROJECT}}
+
+
+def test_a_removal_of_the_newest_reading_spares_newer_stamps(stores: Stores) -> None:
+    a_reading(stores, 2)
+    stores.refresh.add_to_index({PROJECT: [version(2)], GROUP: [version(3)]})
+
+    stores.refresh.remove_from_index({PROJECT: [version(2)], GROUP: [version(2)]}, reading=2)
+    stores.refresh.unlist(version(2), [PROJECT], reading=2)
+    stores.refresh.unlist(version(3), [PROJECT], reading=2)
+
+    found = stores.refresh.indexed("main", [PROJECT, GROUP])
+    assert found == {PROJECT: {}, GROUP: {b.PROD: 3}}
+    assert stores.refresh.listed("main", [b.PROD]) == {b.PROD: {GROUP}}
+
+
 # --- Doubt ---
 
 

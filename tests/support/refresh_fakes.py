@@ -168,17 +168,17 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
         stored = self.snapshots.get(key)
         if (None if stored is None else stored.version) != replaces:
             raise Conflict("another refresh has overtaken this one")
-        if not self._is_newest(snapshot.issuer, snapshot.config_project.project_id, reading):
-            raise Conflict("another refresh has overtaken this one")
+        self._check_newest(snapshot, reading)
         project = self.config_projects.get((snapshot.issuer, snapshot.config_project.project_id))
         if reading and (project is None or snapshot.agent_id not in project.agents):
             raise Conflict("another refresh has overtaken this one")
         self.snapshots[key] = snapshot
         self.writes.append(f"publish {snapshot.agent_id} v{snapshot.version}")
 
-    def remove_from_index(self, gone: IndexChange) -> None:
+    def remove_from_index(self, gone: IndexChange, *, reading: int | None = None) -> None:
         for subject, snapshots in gone.items():
             for snapshot in snapshots:
+                self._check_newest(snapshot, reading)
                 stamps = self.index[snapshot.issuer, subject]
                 if stamps.get(snapshot.agent_id, snapshot.version + 1) <= snapshot.version:
                     del stamps[snapshot.agent_id]
@@ -192,7 +192,10 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
     def listed(self, issuer: str, agent_ids: Iterable[int]) -> Mapping[int, frozenset[Subject]]:
         return {i: self.lists.get((issuer, i), (0, frozenset()))[1] for i in agent_ids}
 
-    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+    def unlist(
+        self, snapshot: AgentSnapshot, subjects: Collection[Subject], *, reading: int | None = None
+    ) -> None:
+        self._check_newest(snapshot, reading)
         key = (snapshot.issuer, snapshot.agent_id)
         version, known = self.lists[key]
         if version <= snapshot.version:
@@ -206,9 +209,10 @@ class FakeRefreshStore(RefreshStore, ConfigProjects):
             self.snapshots[key] = replace(stored, doubt_since=since)
             self.writes.append(f"doubt {snapshot.agent_id} {since}")
 
-    def _is_newest(self, issuer: str, project_id: int, reading: int) -> bool:
-        project = self.config_projects.get((issuer, project_id))
-        return (0 if project is None else project.reading) == reading
+    def _check_newest(self, snapshot: AgentSnapshot, reading: int | None) -> None:
+        project = self.config_projects.get((snapshot.issuer, snapshot.config_project.project_id))
+        if reading is not None and (0 if project is None else project.reading) != reading:
+            raise Conflict("another refresh has overtaken this one")
 
     def note_refresh(
         self,

@@ -870,6 +870,27 @@ def test_an_addition_is_removed_only_once_its_refresh_can_no_longer_publish() ->
         setting.store.publish(late, replaces=1, reading=1)
 
 
+def test_a_late_repair_takes_nothing_away_from_a_newer_reading() -> None:
+    setting = pushed()
+    late = replace(setting.snapshot, projects={101: b.an_entry()}, version=2)
+    setting.store.add_to_index({OTHER: [late]})
+    remove = setting.store.remove_from_index
+
+    def overtaken(gone: IndexChange, **named: Any) -> None:
+        # The repair stalls here, and a push publishes what it is about to take out.
+        setting.store.remove_from_index = remove  # type: ignore[method-assign]  # once
+        setting.push(b"ci_access: {projects: [{id: top/sub1/other}]}")
+        remove(gone, **named)
+
+    setting.store.remove_from_index = overtaken  # type: ignore[method-assign]  # the overtaking
+
+    with pytest.raises(Conflict):
+        setting.run()
+
+    assert set(setting.snapshot.projects) == {101}
+    assert setting.indexed == setting.store.lists["main", b.PROD][1] == {OTHER, CONFIG}
+
+
 def test_an_index_that_is_as_it_should_be_is_not_written() -> None:
     setting = pushed()
     setting.push(b"ci_access: {projects: [{id: top/sub1/other}]}")

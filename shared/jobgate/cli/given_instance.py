@@ -114,7 +114,7 @@ class GivenStore(RefreshStore):
     def add_to_index(self, named: IndexChange) -> None:
         """No index: every agent is decided on."""
 
-    def remove_from_index(self, gone: IndexChange) -> None:
+    def remove_from_index(self, gone: IndexChange, *, reading: int | None = None) -> None:
         """No index: every agent is decided on."""
 
     def indexed(
@@ -129,7 +129,9 @@ class GivenStore(RefreshStore):
         """No index, and so no list of it."""
         return dict.fromkeys(agent_ids, frozenset())
 
-    def unlist(self, snapshot: AgentSnapshot, subjects: Collection[Subject]) -> None:
+    def unlist(
+        self, snapshot: AgentSnapshot, subjects: Collection[Subject], *, reading: int | None = None
+    ) -> None:
         """No index, and so no list of it."""
 
     def note_doubt(self, snapshot: AgentSnapshot, *, since: float | None) -> None:

@@ -5,7 +5,9 @@ for nothing, left over by a refresh that broke off, is found by the agent's list
 is written before the index, and is removed. Where all is well nothing is written.
 
 What leads there for nothing may be the addition of a refresh that is about to publish. So before
-anything is removed the caller closes the door on every such refresh (`RefreshStore.begin_reading`).
+anything is removed the caller closes the door on every such refresh (`RefreshStore.begin_reading`),
+and what is removed then counts only while no other one has begun: a stamp that nobody published may
+be borne by the next version too.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compared:
-    """An agent's subjects that aren't as they should be; stray ones bear stamps up to `newest`."""
+    """An agent's subjects that aren't as they should be; stray ones bear stamps up to `newest`.
+
+    `over` are in its list and lead nowhere.
+    """
 
     agent: AgentSnapshot
     lost: frozenset[Subject]
@@ -49,8 +54,12 @@ class IndexRepair:
     recorder: Recorder
     clock: Clock
 
-    def run(self, snapshots: Iterable[AgentSnapshot], *, close_door: Callable[[], None]) -> None:
-        """Mend the index of one issuer's agents, each by its snapshot as published."""
+    def run(self, snapshots: Iterable[AgentSnapshot], *, close_door: Callable[[], int]) -> None:
+        """Mend the index of one issuer's agents, each by its snapshot as published.
+
+        `close_door` answers with the reading that it has begun. Raises Conflict where the repair
+        was overtaken by another one.
+        """
         agents = list(snapshots)
         if not agents:
             return
@@ -64,11 +73,14 @@ class IndexRepair:
         )
         strays = [one for one in compared if one.stray]
         if strays:
-            close_door()
-            self.store.remove_from_index(by_subject((one.to_remove, one.stray) for one in strays))
+            reading = close_door()
+            gone = by_subject((one.to_remove, one.stray) for one in strays)
+            self.store.remove_from_index(gone, reading=reading)
+            for one in strays:
+                self.store.unlist(one.to_remove, one.stray, reading=reading)
         for one in compared:
             if one.over:
-                self.store.unlist(one.to_remove, one.over)
+                self.store.unlist(one.agent, one.over)
             self._tell(one.agent, one.lost, one.stray)
 
     def _tell(
@@ -107,6 +119,6 @@ def _compare(
         lost=named - leading,
         unlisted=named - listed,
         stray=stray,
-        over=listed - named,
+        over=listed - named - stray,
         newest=max([agent.version, *stamps]),
     )

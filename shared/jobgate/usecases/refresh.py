@@ -176,10 +176,11 @@ class _Run:
         self._begin_reading()
         return read_commit(gitlab, branch)
 
-    def _begin_reading(self) -> None:
+    def _begin_reading(self) -> int:
         """Close the door on every other refresh of this project; raises Conflict where one has."""
         item, store = self._item, self._refresh.store
         self._reading = store.begin_reading(item.issuer, item.project_id, after=self._reading)
+        return self._reading
 
     def _finish(self, branch: ConfigBranch, head: ConfigHead) -> None:
         item, store = self._item, self._refresh.store
