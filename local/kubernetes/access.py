@@ -1,27 +1,21 @@
 """Creates, in any cluster, the two accounts that an agent's connection needs.
 
 `jobgate-relay` may impersonate and renew the two accounts' tokens; `jobgate-agent` has the agent's
-own rights. See `manifests/access.yaml` for the rules and their reasons.
+own rights. The rules are those of `jobgate rbac`.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+from jobgate.cli import cluster_rules
+from jobgate.cli.cluster_rules import AGENT_ACCOUNT, RELAY_ACCOUNT, Holder
+from jobgate.cli.rbac import role_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from local.kubernetes.clients import Client
-
-RELAY_ACCOUNT = "jobgate-relay"
-AGENT_ACCOUNT = "jobgate-agent"
-_MANIFEST = Path(__file__).parent / "manifests" / "access.yaml"
-_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # a DNS label, RFC 1123
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +35,14 @@ def create_access(
     kubectl: Client,
     *,
     namespace: str = "jobgate",
-    extra_keys: Sequence[str] = (),
     duration: str = "1h",
 ) -> AgentAccess:
     """Create both accounts in `namespace`, which is made too, and a token for each.
 
-    `extra_keys` are those that static identities set beyond a job's own; `duration` is kubectl's
-    form and at least `10m`. Raises ClientFailedError.
+    `duration` is kubectl's form and at least `10m`. Raises ClientFailedError.
     """
     text = "\n---\n".join(
-        yaml.safe_dump(document, sort_keys=False) for document in manifests(namespace, extra_keys)
+        yaml.safe_dump(document, sort_keys=False) for document in manifests(namespace)
     )
     kubectl.must("apply", "--filename", "-", stdin=text)
 
@@ -90,12 +82,7 @@ def remove_access(kubectl: Client, *, namespace: str = "jobgate", wait: bool = T
     )
 
 
-def manifests(namespace: str, extra_keys: Sequence[str] = ()) -> list[dict[str, object]]:
-    """What `create_access` applies. Raises ValueError for what is no namespace's name."""
-    if _NAMESPACE.fullmatch(namespace) is None:
-        raise ValueError(f"{namespace!r} is no name of a namespace.")
-    text = _MANIFEST.read_text().replace("NAMESPACE", namespace)
-    documents = list(yaml.safe_load_all(text))
-    (role,) = (document for document in documents if document["kind"] == "ClusterRole")
-    role["rules"][-1]["resources"] += [f"userextras/{key}" for key in extra_keys]
-    return documents
+def manifests(namespace: str) -> list[dict[str, object]]:
+    """What `create_access` applies."""
+    holder = Holder(name=role_name(namespace), namespace=namespace)
+    return cluster_rules.manifests(holder, cluster_rules.of_any_agent(), "constrained")

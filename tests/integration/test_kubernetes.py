@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.certificates import CertificateAuthority
-from local.kubernetes.access import AgentAccess, create_access, grant_agent, remove_access
+from local.kubernetes.access import AgentAccess, create_access, remove_access
 from local.kubernetes.audit import audit_events
 from local.kubernetes.clients import Answer, Client
 from local.kubernetes.cluster import Cluster
@@ -53,7 +53,7 @@ def namespace(kubectl: Client) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def access(kubernetes: Kubernetes) -> Iterator[AgentAccess]:
-    made = create_access(kubernetes.kubectl, namespace="agents", extra_keys=["team.example/name"])
+    made = create_access(kubernetes.kubectl, namespace="agents")
     yield made
     remove_access(kubernetes.kubectl, namespace="agents", wait=False)
 
@@ -68,11 +68,6 @@ def signed_in(kubernetes: Kubernetes, token: str, home: Path) -> Client:
 @pytest.fixture
 def relay(kubernetes: Kubernetes, access: AgentAccess, tmp_path: Path) -> Client:
     return signed_in(kubernetes, access.relay_token, tmp_path)
-
-
-@pytest.fixture
-def agent(kubernetes: Kubernetes, access: AgentAccess, tmp_path: Path) -> Client:
-    return signed_in(kubernetes, access.agent_token, tmp_path)
 
 
 def deploy(kubectl: Client, namespace: str, *, replicas: int = 1) -> None:
@@ -216,60 +211,6 @@ def test_rbac_bound_to_a_project_allows_one_namespace_alone(
         'Error from server (Forbidden): pods is forbidden: User "gitlab:ci_job:42" cannot list '
         'resource "pods" in API group "" in the namespace "default"\n',
     )
-
-
-def test_the_relay_account_has_no_right_but_to_impersonate(relay: Client, namespace: str) -> None:
-    assert "cannot list resource" in relay.run("get", "pods", "-n", namespace).err
-
-
-@pytest.mark.parametrize(
-    "identity",
-    [
-        ["--as=system:serviceaccount:kube-system:namespace-controller"],
-        ["--as=x", "--as-user-extra=unlisted.example/key=1"],
-    ],
-)
-def test_the_relay_account_can_not_impersonate(identity: list[str], relay: Client) -> None:
-    refused = relay.run("get", "--raw", "/api/v1/nodes", *identity)
-
-    assert refused.code == 1
-    # Kubernetes 1.36 names the missing right by either of its two ways: `impersonate`
-    # or the constrained `impersonate-on:…`.
-    assert "cannot impersonate" in refused.err
-
-
-def test_the_relay_account_impersonates_a_uid_and_an_extra_key_that_was_asked_for(
-    relay: Client,
-) -> None:
-    identity = ["--as=deployer", "--as-uid=u-1", "--as-user-extra=team.example/name=blue"]
-
-    whoami = json.loads(relay.must("auth", "whoami", "-o", "json", *identity))
-
-    assert whoami["status"]["userInfo"] == {
-        "username": "deployer",
-        "uid": "u-1",
-        "groups": ["system:authenticated"],
-        "extra": {"team.example/name": ["blue"]},
-    }
-
-
-def test_the_relay_account_renews_the_two_accounts_tokens_and_no_others(relay: Client) -> None:
-    assert relay.must("create", "token", "jobgate-relay", "-n", "agents")
-    assert relay.must("create", "token", "jobgate-agent", "-n", "agents")
-    assert relay.run("create", "token", "default", "-n", "agents").code == 1
-    assert relay.run("create", "token", "default", "-n", "kube-system").code == 1
-
-
-def test_the_agent_account_has_what_is_bound_to_it_and_nothing_else(
-    kubectl: Client, agent: Client, namespace: str
-) -> None:
-    grant_agent(kubectl, access_namespace="agents", target_namespace=namespace)
-
-    agent.must("create", "configmap", "mine", "-n", namespace)
-
-    assert agent.run("get", "pods", "-n", "default").code == 1
-    assert agent.run("get", "pods", "-n", namespace, "--as=x").code == 1
-    assert agent.run("create", "token", "jobgate-agent", "-n", "agents").code == 1
 
 
 def test_secrets_and_tokens_are_not_in_the_audit_log(

@@ -1,33 +1,12 @@
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import pytest
-
-from local.kubernetes.access import AgentAccess, manifests
+from local.kubernetes.access import AgentAccess
 from local.kubernetes.audit import audit_events
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def named(namespace: str) -> set[tuple[str, str]]:
-    documents = json.loads(json.dumps(manifests(namespace)))
-    return {
-        (document["kind"], document["metadata"].get("namespace") or document["metadata"]["name"])
-        for document in documents
-    }
-
-
-def test_two_agents_share_no_object() -> None:
-    assert not named("one") & named("two")
-
-
-@pytest.mark.parametrize("name", ["", "A", "a b", "a\nkind: x", "-a", "a" * 64, "a/b"])
-def test_what_is_no_namespace_never_reaches_a_manifest(name: str) -> None:
-    with pytest.raises(ValueError, match="no name of a namespace"):
-        manifests(name)
 
 
 def test_tokens_are_not_shown() -> None:

@@ -16,6 +16,7 @@ from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
 from jobgate.cli.inputs import certificate_authority, read_file
 from jobgate.cli.output import Output, plain
+from jobgate.cli.rbac import rbac
 from jobgate.cli.sarif import sarif
 from jobgate.cli.setup import set_up
 from jobgate.cli.status import show_status
@@ -43,6 +44,7 @@ app.add_typer(queue.commands, name="queue")
 app.add_typer(keys.commands, name="keys")
 app.command("revoke")(stop_commands.revoke)
 app.command("restore")(stop_commands.restore)
+app.command("rbac")(rbac)
 
 
 @app.callback()

@@ -21,7 +21,7 @@ from jobgate.core.issuer import ALIAS_FORM
 if TYPE_CHECKING:
     from pathlib import Path
 
-# GitLab, agent names: an RFC 1123 label.
+# GitLab, agent names, and Kubernetes, namespaces: an RFC 1123 label.
 _AGENT_NAME_FORM = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _AGENT_NAME_MAX = 63
 _HOST_NAME_MAX = 253
@@ -72,6 +72,13 @@ def agent_name(text: str) -> str:
         raise InvalidRequest(
             "An agent's name is 1 to 63 of a-z, 0-9 and '-', and neither begins nor ends with '-'."
         )
+    return text
+
+
+def namespace(text: str, option: str) -> str:
+    """A Kubernetes namespace's name."""
+    if not _AGENT_NAME_FORM.fullmatch(text):
+        raise InvalidRequest(f"{option} is 1 to 63 of a-z, 0-9 and '-', as a namespace's name is.")
     return text
 
 
