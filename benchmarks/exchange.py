@@ -33,6 +33,7 @@ from jobgate import wiring
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.cli.signing_keys import read_public_key
+from jobgate.core.public_settings import PublicSettings
 
 from local.aws.emulator import start_emulator
 from local.certificates import CertificateAuthority
@@ -127,8 +128,9 @@ def _store(call: AWSCall, url: str, ca: str, now: int) -> None:
     subjects = {("project", b.APP): 501, ("group", b.TOP): 502, ("group", b.SUB1): 503}
     root = {"root_path": {"S": "top"}}
     config_project = agent_items.config_project_item(b.a_config_project_item(root_path="top"))
+    table = call("dynamodb", "DescribeTable", {"TableName": TABLE})["Table"]
     stored = [
-        items.settings_item(b.BASE_URL, None),
+        items.settings_item(PublicSettings(base_url=b.BASE_URL, table_id=table["TableId"])),
         items.issuer_item(b.an_issuer(url=url, ca=ca)),
         items.public_key_item(read_public_key(call, slot, not_before=now - 60)),
         items.stops_item("main", ()),
@@ -136,7 +138,7 @@ def _store(call: AWSCall, url: str, ca: str, now: int) -> None:
         items.place_item("main", b.APP, b.a_place(fetched_at=now)),
         items.place_item("main", b.CONFIG_PROJECT, b.a_config_place(fetched_at=now)),
         items.chain_item("main", b.a_chain(fetched_at=now)),
-        job_item("main", 9001, b.a_state(seen_at=now), expires_at=now + 36_000),
+        job_item(b.a_job().key, b.a_state(seen_at=now), expires_at=now + 36_000),
         *(agent_items.snapshot_item(agent) for agent in agents),
         *(
             items.subject_key("main", kind, i) | {items.stamp(agent_id): {"N": "1"}}

@@ -52,13 +52,16 @@ class Deployment:
     """The deployment's settings.
 
     `base_url` has no closing slash and is None before the first set-up; `ca` is the PEM text of a
-    private authority for it, None where its certificate is publicly trusted.
+    private authority for it, None where its certificate is publicly trusted. `not_before` (epoch
+    seconds): no token that was issued earlier is good, since nobody knows what became of its job;
+    None: any may be.
     """
 
     base_url: str | None
     ca: str | None
     issuers: Mapping[str, Issuer]  # by alias
     keys: tuple[PublicKey, ...]
+    not_before: int | None
     roots: frozenset[tuple[str, str]]  # (alias, lower-cased root path) of configuration projects
 
 

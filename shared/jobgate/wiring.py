@@ -179,7 +179,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
     settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
     call = _boto()
-    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock, decides=False)
     refresh = Refresh(
         gitlab_of=_gitlab_of(environment, call, deployment, seconds=_REFRESH_SECONDS),
         store=DynamoDBRefreshStore(call, table),
@@ -214,7 +214,7 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
 
     call, table = _boto(), environment["JOBGATE_TABLE"]
     bounds = Bounds.from_environment(environment)
-    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
+    deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock, decides=False)
     secrets = SecretReader(call, clock=_clock)
     tokens = TokenWatch(
         issuers=lambda: deployment().issuers,

@@ -163,6 +163,7 @@ READS = {
     "dynamodb:Query",
     "dynamodb:ConditionCheckItem",
 }
+KNOW_THE_TABLE = "dynamodb:DescribeTable"  # of no item, so without leading keys
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 
 # Where a policy holds a wildcard, and why it must.
@@ -437,6 +438,20 @@ def test_items_are_reached_by_named_actions_on_named_partitions(resources: dict[
             assert "*" not in leading_keys(statement)
 
 
+def test_who_decides_alone_may_ask_for_the_tables_id_and_for_that_table_alone(
+    resources: dict[str, Any],
+) -> None:
+    asking = {
+        logical_id: statement["Resource"]
+        for logical_id in FUNCTIONS
+        for statement in statements(resources, logical_id)
+        if statement["Action"] == KNOW_THE_TABLE
+    }
+
+    table = {"Fn::GetAtt": ["Table", "Arn"]}
+    assert asking == {"TokenExchangeFunction": table, "RelayFunction": table}
+
+
 @pytest.mark.parametrize("key", OPERATORS_KEYS)
 @pytest.mark.parametrize("logical_id", FUNCTIONS)
 def test_no_function_writes_what_the_operator_writes(
@@ -598,6 +613,7 @@ def item_statements(resources: dict[str, Any], logical_id: str) -> list[dict[str
         statement
         for statement in statements(resources, logical_id)
         if any(action.startswith("dynamodb:") for action in listed(statement["Action"]))
+        and statement["Action"] != KNOW_THE_TABLE
     ]
 
 

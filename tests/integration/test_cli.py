@@ -88,7 +88,7 @@ def test_added_issuer_is_trusted_and_its_token_stored(
 ) -> None:
     answer = add(stack, gitlab, token_file, "--json")
     assert answer.json["is_default"] is True
-    reader = DeploymentReader(stack.real, "table", bounds=Bounds(), clock=lambda: NOW)
+    reader = DeploymentReader(stack, "table", bounds=Bounds(), clock=lambda: NOW)
     issuer = reader().issuers["main"]
     assert (issuer.url, issuer.audience) == (gitlab.url, AUDIENCE)
     assert issuer.ca == gitlab.control.ca.read_text()

@@ -23,6 +23,7 @@ from jobgate.core.agent import AsCIJob, AsIdentity, Problem
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.liveness import JobLife, StopKind
+from jobgate.core.public_settings import PublicSettings
 from jobgate.ports import Subject
 from jobgate.usecases.exchange import Exchanged
 from moto import mock_aws
@@ -999,7 +1000,7 @@ def test_a_deployment_is_read_as_it_was_written(aws: AWS) -> None:
     key = b.a_public_key(retire_after=b.NOW + 1)
     for item in (items.issuer_item(main), items.issuer_item(other), items.public_key_item(key)):
         aws.put(item)
-    aws.put(items.settings_item(b.BASE_URL, "PEM"))
+    aws.put(items.settings_item(PublicSettings(base_url=b.BASE_URL, ca="PEM")))
     for project_id, root in ((50, "top"), (51, None)):
         item = agent_items.config_project_item(b.a_config_project_item(project_id=project_id))
         aws.put(item | ({"root_path": {"S": root}} if root else {}))
@@ -1064,7 +1065,7 @@ def test_an_issuer_is_not_trusted_longer_than_it_can_be_read(aws: AWS) -> None:
 @pytest.mark.parametrize("name", ["settings", "issuer", "key"])
 def test_a_deployments_item_of_an_unknown_form_is_unknown(aws: AWS, name: str) -> None:
     item = {
-        "settings": items.settings_item(b.BASE_URL, None),
+        "settings": items.settings_item(PublicSettings(base_url=b.BASE_URL)),
         "issuer": items.issuer_item(b.an_issuer()),
         "key": items.public_key_item(b.a_public_key()),
     }[name]

@@ -16,6 +16,7 @@ from jobgate.core.job import JobKey
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import TERMINAL_STATUSES, JobLife, JobState, Stop, StopKind
 from jobgate.core.namespace import ProjectPlace
+from jobgate.core.public_settings import PublicSettings
 from jobgate.ports import ConfigProjectItem
 
 from tests.support import builders as b
@@ -158,9 +159,27 @@ def test_a_public_key(key: PublicKey) -> None:
     assert items.public_key_of(items.public_key_item(key)) == key
 
 
-@given(TEXTS, st.none() | TEXTS)
-def test_the_settings(base_url: str, ca: str | None) -> None:
-    assert items.settings_of(items.settings_item(base_url, ca)) == (base_url, ca)
+@given(
+    st.builds(
+        PublicSettings,
+        base_url=TEXTS,
+        ca=st.none() | TEXTS,
+        table_id=st.none() | TEXTS,
+        not_before=st.none() | IDS,
+        ids_above=st.none() | IDS,
+    )
+)
+def test_the_settings(settings: PublicSettings) -> None:
+    assert items.settings_of(items.settings_item(settings)) == settings
+
+
+def test_settings_from_before_tables_had_ids_are_of_no_table() -> None:
+    former = items.SETTINGS_KEY | {
+        "v": {"N": "1"},
+        "body": {"S": '{"base_url":"https://jobgate.test","ca":null}'},
+    }
+
+    assert items.settings_of(former) == PublicSettings(base_url="https://jobgate.test")
 
 
 @given(jobs(), st.none() | IDS, st.integers(0, 2**40))

@@ -269,6 +269,7 @@ def a_deployment(
     base_url: str | None = BASE_URL,
     ca: str | None = None,
     keys: Iterable[PublicKey] = (),
+    not_before: int | None = None,
     roots: Iterable[tuple[str, str]] = (("main", "top"),),
 ) -> Deployment:
     given = issuers or (an_issuer(),)
@@ -277,6 +278,7 @@ def a_deployment(
         ca=ca,
         issuers={issuer.alias: issuer for issuer in given},
         keys=tuple(keys),
+        not_before=not_before,
         roots=frozenset(roots),
     )
 

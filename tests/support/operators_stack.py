@@ -7,6 +7,7 @@ here; every other call goes through boto3 to moto.
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,15 @@ from jobgate.cli.stack import Stack, read_stack
 from jobgate.cli.table import Table
 from typer.testing import CliRunner
 
+from tests.support.stores import create_table
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from jobgate.adapters import items
 
 NAME = "jg"
+TABLE = "table"
 REGION = "eu-central-1"
 NOW = 1_800_000_000.0
 
@@ -41,6 +47,22 @@ class Answer:
         return json.loads(self.out)
 
 
+class _Moto(BotoAWS):
+    """AWS by moto, which gives tables no id."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        super().__init__(session)
+        self._table_ids: dict[str, str] = {}
+
+    def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = super().__call__(service, operation, request)
+        if operation == "CreateTable":
+            self._table_ids[request["TableName"]] = str(uuid.uuid4())
+        if operation == "DescribeTable":
+            answer["Table"]["TableId"] = self._table_ids[request["TableName"]]
+        return answer
+
+
 @dataclass(slots=True)
 class OperatorsStack:
     """One stack. `now` is the commands' clock; `calls` counts what AWS was asked.
@@ -57,23 +79,14 @@ class OperatorsStack:
     break_after: int | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     records: list[Any] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
 
     @classmethod
     def deploy(cls) -> OperatorsStack:
         """Make the resources; call it within `moto.mock_aws`."""
         session = boto3.Session("a", "b", region_name=REGION)
-        real = BotoAWS(session)
-        names = ("pk", "sk")
-        request: dict[str, Any] = {
-            "TableName": "table",
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [{"AttributeName": n, "AttributeType": "S"} for n in names],
-            "KeySchema": [
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-        }
-        real("dynamodb", "CreateTable", request)
+        real = _Moto(session)
+        create_table(real, TABLE)
         key = {"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"}
         fifo = {"FifoQueue": "true"}
         queue = {"QueueName": "refresh.fifo", "Attributes": fifo}
@@ -81,7 +94,7 @@ class OperatorsStack:
         secret = ("secretsmanager", "CreateSecret")
         outputs = {
             "BaseUrl": "https://api.example.test/live",
-            "TableName": "table",
+            "TableName": TABLE,
             "SigningKeyAArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
             "SigningKeyBArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
             "GitLabStatusTokenArn": real(*secret, {"Name": "status", "SecretString": "{}"})["ARN"],
@@ -104,6 +117,9 @@ class OperatorsStack:
             # Not by moto, which takes no time that is far from its own.
             self.records += [json.loads(event["message"]) for event in request["logEvents"]]
             return {}
+        if operation == "FilterLogEvents":
+            lines = enumerate(self.records)
+            return {"events": [{"timestamp": n, "message": json.dumps(r)} for n, r in lines]}
         if service != "cloudformation":
             return self.real(service, operation, request)
         if request["StackName"] != NAME:
@@ -118,8 +134,9 @@ class OperatorsStack:
         return {"Stacks": [found]}
 
     def sleep(self, seconds: float) -> None:
-        """No wait: time passes at once."""
+        """No wait: time passes at once, and what else happens meanwhile."""
         self.now += seconds
+        self.meanwhile()
 
     @property
     def stack(self) -> Stack:
@@ -129,12 +146,24 @@ class OperatorsStack:
     @property
     def table(self) -> Table:
         """Its table, for a test's own look."""
-        return Table(self.real, "table")
+        return Table(self.real, TABLE)
+
+    def backup(self) -> list[items.Item]:
+        """Every item of the table."""
+        found: list[items.Item] = self.real("dynamodb", "Scan", {"TableName": TABLE})["Items"]
+        return found
+
+    def restore(self, backup: list[items.Item]) -> None:
+        """Make the table anew from a backup, as AWS does: under its name, with another id."""
+        self.real("dynamodb", "DeleteTable", {"TableName": TABLE})
+        create_table(self.real, TABLE)
+        for item in backup:
+            self.table.put(item)
 
     @property
     def breakable_table(self) -> Table:
         """Its table as commands reach it: `break_after` holds for it."""
-        return Table(self, "table")
+        return Table(self, TABLE)
 
     def run(self, *arguments: object) -> Answer:
         """Run a command for people."""

@@ -318,6 +318,7 @@ class RelayParts:
             ca=None,
             issuers={"main": ISSUER},
             keys=(),
+            not_before=None,
             roots=frozenset(),
         )
     )

@@ -14,6 +14,7 @@ from jobgate.core.access_token import AccessToken, claims_of
 from jobgate.core.agent import ClusterConnection, Credential
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import JobState
+from jobgate.core.public_settings import PublicSettings
 
 from tests.support.relay_parts import (
     AGENT,
@@ -63,7 +64,7 @@ class World:
         """The table."""
         state = JobState(status="running", source="hook", seen_at=self.now)
         return [
-            items.settings_item(BASE_URL, None),
+            items.settings_item(PublicSettings(base_url=BASE_URL)),
             items.issuer_item(ISSUER),
             items.public_key_item(self.public_key()),
             agent_items.snapshot_item(a_snapshot()),

@@ -42,6 +42,7 @@ class Verifier:
             ca=None,
             issuers={},
             keys=(_public("k1", KEY), _public("k2", OTHER)),
+            not_before=None,
             roots=frozenset(),
         )
         self.verifier = PublishedKeysVerifier(
@@ -135,6 +136,19 @@ def test_any_published_key_is_good(verify: Verifier) -> None:
 def test_a_token_with_other_claims_is_refused(verify: Verifier, changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         verify(_token(_claims(**changes)))
+
+
+def test_a_token_from_before_the_table_was_restored_has_expired(verify: Verifier) -> None:
+    token = _token()
+    assert verify(token) == a_token(agent_id=AGENT)
+    verify.deployment = replace(verify.deployment, not_before=int(NOW) + 1)
+
+    with pytest.raises(InvalidToken) as refused:
+        verify(token)
+
+    assert refused.value.expired
+    verify.deployment = replace(verify.deployment, not_before=int(NOW))
+    assert verify(token) == a_token(agent_id=AGENT)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from jobgate.cli.registry import Registry
 from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry, Problem
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.issuer import Issuer
+from jobgate.core.public_settings import PublicSettings
 from jobgate.ports import GitLabProject, Subject
 from moto import mock_aws
 
@@ -60,7 +61,7 @@ def stack() -> Iterator[OperatorsStack]:
         registry = Registry(made.table)
         registry.prepare_issuer(ISSUER, now=NOW)
         registry.save_issuer(ISSUER)
-        registry.save_settings("https://api.example.test/live", None)
+        registry.save_settings(PublicSettings(base_url="https://api.example.test/live"))
         yield made
 
 
@@ -230,9 +231,10 @@ def test_registration_that_breaks_off_grants_nothing_and_completes(
 
 
 def test_every_break_of_a_registration_is_tried() -> None:
-    # One describes the stack, two reserve the id, one looks whether it's complete, one writes the
-    # connection, two the secrets, one the index, two the configuration project.
-    assert calls_of_a_registration() == 10
+    # One describes the stack, one reads its settings, two reserve the id, one looks whether it's
+    # complete, one writes the connection, two the secrets, one the index, two the configuration
+    # project.
+    assert calls_of_a_registration() == 11
 
 
 @pytest.mark.parametrize("change", [{"server": "https://other.test"}, {"agent_credential": None}])
@@ -240,7 +242,7 @@ def test_broken_registration_is_not_completed_for_another_cluster(
     stack: OperatorsStack, change: dict[str, object]
 ) -> None:
     stack.calls.clear()
-    stack.break_after = 6
+    stack.break_after = 7
     with pytest.raises(AWSError):
         register(stack)
     stack.break_after = None

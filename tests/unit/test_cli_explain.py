@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jobgate.adapters import agent_items, items
 from jobgate.cli.registry import Registry
+from jobgate.core.public_settings import PublicSettings
 from moto import mock_aws
 
 from tests.support import builders as b
@@ -33,7 +34,7 @@ def stack() -> Iterator[OperatorsStack]:
         registry = Registry(made.table)
         registry.prepare_issuer(b.an_issuer(), now=b.NOW)
         registry.save_issuer(b.an_issuer())
-        registry.save_settings(b.BASE_URL, None)
+        registry.save_settings(PublicSettings(base_url=b.BASE_URL))
         config_project = agent_items.config_project_item(b.a_config_project_item())
         subject = items.subject_key("main", "project", b.APP)
         for item in (

@@ -93,7 +93,7 @@ def test_private_ca_stays_when_set_up_is_repeated_without_it(
     stack.json("setup")
     settings = Registry(stack.table).settings()
     assert settings is not None
-    assert settings[1] == ca_file.read_text()
+    assert settings.ca == ca_file.read_text()
 
 
 def test_set_up_says_what_to_do_next(stack: OperatorsStack) -> None:

@@ -21,8 +21,10 @@ RUNNING = ("job_project_id", "job_project_path", "job_namespace_id", "job_namesp
 BEFORE_18_4 = dict.fromkeys(RUNNING, ABSENT)
 
 
-def read(now: float = b.NOW, **changes: Any) -> VerifiedJob:
-    return verified_job(gitlab_claims(**changes), issuer="main", bounds=BOUNDS, now=now)
+def read(now: float = b.NOW, *, not_before: int | None = None, **changes: Any) -> VerifiedJob:
+    return verified_job(
+        gitlab_claims(**changes), issuer="main", bounds=BOUNDS, now=now, not_before=not_before
+    )
 
 
 def test_a_token_of_gitlab_is_the_job_that_it_describes() -> None:
@@ -30,6 +32,19 @@ def test_a_token_of_gitlab_is_the_job_that_it_describes() -> None:
 
     job = b.a_job(environment="review/1", tier="testing")
     assert verified == b.a_verified_job(job, expires_at=NOW + 3600)
+
+
+@pytest.mark.parametrize("not_before", [None, NOW - 1, NOW])
+def test_a_token_that_was_issued_since_the_table_is_live_is_good(not_before: int | None) -> None:
+    assert read(not_before=not_before) == read()
+
+
+@pytest.mark.parametrize("not_before", [NOW + 1, NOW + 3600])
+def test_a_token_that_is_older_than_the_live_table_has_expired(not_before: int) -> None:
+    with pytest.raises(InvalidToken) as refused:
+        read(not_before=not_before)
+
+    assert refused.value.expired
 
 
 def test_the_project_that_runs_the_job_counts_and_not_the_fork() -> None:

@@ -231,7 +231,7 @@ def test_56_a_token_that_does_not_say_whether_its_ref_is_protected_is_refused() 
     claims = gitlab_claims(ref_protected=ABSENT)
 
     with pytest.raises(InvalidToken, match="ref_protected"):
-        verified_job(claims, issuer="main", bounds=Bounds(), now=b.NOW)
+        verified_job(claims, issuer="main", bounds=Bounds(), now=b.NOW, not_before=None)
 
 
 @pytest.mark.parametrize("row", _rows("environment_patterns.json"))

@@ -100,7 +100,7 @@ class PublishedKeysVerifier(AccessTokenVerifier):
         if claims["iss"] != deployment.base_url:
             # Defensive: PyJWT has compared by substring before (CVE-2024-53861).
             raise InvalidToken("the access token's issuer isn't this deployment")
-        _check_times(claims, latest=now + self._bounds.leeway)
+        _check_times(claims, latest=now + self._bounds.leeway, earliest=deployment.not_before)
         return access_token.token_of(claims), key
 
     def _public_key(self, key: PublicKey) -> jwt.PyJWK:
@@ -133,9 +133,12 @@ def _kid(token: str) -> str:
     return header["kid"]
 
 
-def _check_times(claims: dict[str, Any], *, latest: float) -> None:
+def _check_times(claims: dict[str, Any], *, latest: float, earliest: int | None) -> None:
     for name in ("iat", "exp"):
         if type(claims[name]) is not int:
             raise InvalidToken(f"an access token whose {name} isn't a whole number")
     if claims["iat"] > latest:
         raise InvalidToken("an access token from the future")
+    if earliest is not None and claims["iat"] < earliest:
+        cause = "the access token is older than the table, which was restored"
+        raise InvalidToken(cause, expired=True)

@@ -1,4 +1,9 @@
-"""What the deployment says of itself: issuers, public keys, base URL, known roots."""
+"""What the deployment says of itself: issuers, public keys, base URL, known roots.
+
+A table that was made from a backup holds ended jobs as running, lifted stops, and agents that were
+removed. DynamoDB gives it an id of its own, so that it isn't the one that its settings name; then
+nothing is decided on it until an operator has reconciled it (ADR 21).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.bounds import Bounds
+    from jobgate.core.public_settings import PublicSettings
     from jobgate.ports import Clock
 
 _PAGES_MAX = 100
@@ -23,14 +29,18 @@ class DeploymentReader:
     """Reads the deployment's items, and again every ISSUERS_MAX_AGE. Call it to have them.
 
     Raises Unavailable where they can't be read again in time: an issuer that was removed meanwhile
-    must not go on being trusted.
+    must not go on being trusted. The same for a table that was restored and isn't reconciled; a
+    function that decides nothing goes on with it (`decides`), for it is what reconciles it.
     """
 
-    def __init__(self, call: AWSCall, table: str, *, bounds: Bounds, clock: Clock) -> None:
+    def __init__(
+        self, call: AWSCall, table: str, *, bounds: Bounds, clock: Clock, decides: bool = True
+    ) -> None:
         self._call = call
         self._table = table
         self._bounds = bounds
         self._clock = clock
+        self._decides = decides
         self._read: tuple[float, Deployment] | None = None
 
     def __call__(self) -> Deployment:
@@ -43,15 +53,13 @@ class DeploymentReader:
 
     def _deployment(self) -> Deployment:
         try:
-            settings = self._call(
-                "dynamodb", "GetItem", {"TableName": self._table, "Key": items.SETTINGS_KEY}
-            )
+            settings = self._settings()
             issuers = [items.issuer_of(item) for item in self._query("ISSUERS")]
             projects = [agent_items.config_project_of(i) for i in self._query("CONFIG_PROJECTS")]
-            base_url, ca = items.settings_of(settings.get("Item")) or (None, None)
             return Deployment(
-                base_url=base_url,
-                ca=ca,
+                base_url=None if settings is None else settings.base_url,
+                ca=None if settings is None else settings.ca,
+                not_before=None if settings is None else settings.not_before,
                 issuers={issuer.alias: issuer for issuer in issuers},
                 keys=tuple(items.public_key_of(item) for item in self._query("KEYS")),
                 roots=frozenset(
@@ -62,6 +70,20 @@ class DeploymentReader:
             )
         except AWSError as exc:
             raise Unavailable(f"the deployment's items can't be read: {exc.code}") from exc
+
+    def _settings(self) -> PublicSettings | None:
+        found = self._call(
+            "dynamodb", "GetItem", {"TableName": self._table, "Key": items.SETTINGS_KEY}
+        )
+        settings = items.settings_of(found.get("Item"))
+        if self._decides and settings is not None and settings.table_id is not None:
+            self._check_is_live(settings.table_id)
+        return settings
+
+    def _check_is_live(self, table_id: str) -> None:
+        table = self._call("dynamodb", "DescribeTable", {"TableName": self._table})["Table"]
+        if table.get("TableId") != table_id:
+            raise Unavailable("the table was restored: it denies all until `jobgate reconcile`")
 
     def _query(self, partition: str) -> Iterator[items.Item]:
         request: dict[str, Any] = {

@@ -81,7 +81,13 @@ class IDTokenVerifier(TokenVerifier):
         if claims["iss"] != issuer.url:
             # Defensive: PyJWT has compared by substring before (CVE-2024-53861).
             raise InvalidToken("the ID token's issuer isn't the one whose key signed it")
-        return verified_job(claims, issuer=issuer.alias, bounds=self._bounds, now=self._clock())
+        return verified_job(
+            claims,
+            issuer=issuer.alias,
+            bounds=self._bounds,
+            now=self._clock(),
+            not_before=self._deployment().not_before,
+        )
 
     def _issuer(self, unverified_issuer: object) -> Issuer:
         for issuer in self._deployment().issuers.values():

@@ -6,6 +6,7 @@ that can't be read raises `Unavailable`, so that it's unknown and denies. Times 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import NOTHING_HEARD, JobLife, Stop, StopKind
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace
+from jobgate.core.public_settings import PublicSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -329,14 +331,14 @@ def public_key_of(item: Item) -> PublicKey:
     return read_body(item, lambda body: PublicKey(kid=kid, **body))
 
 
-def settings_item(base_url: str, ca: str | None) -> Item:
-    """The deployment's public settings; `ca` is PEM text where its certificate is private."""
-    return SETTINGS_KEY | _body({"base_url": base_url, "ca": ca})
+def settings_item(settings: PublicSettings) -> Item:
+    """The deployment's public settings."""
+    return SETTINGS_KEY | _body(dataclasses.asdict(settings))
 
 
-def settings_of(item: Item | None) -> tuple[str, str | None] | None:
-    """The deployment's base URL and private CA."""
-    return _read(item, lambda body: (str(body["base_url"]), body["ca"]))
+def settings_of(item: Item | None) -> PublicSettings | None:
+    """The reverse of `settings_item`; None before the first set-up."""
+    return _read(item, lambda body: PublicSettings(**body))
 
 
 # --- Form ---

@@ -43,7 +43,15 @@ _SERVICES = {
 }
 # Repeating one of these changes nothing.
 _REPEATABLE = frozenset(
-    {"GetItem", "BatchGetItem", "Query", "GetSecretValue", "Sign", "AssumeRole"}
+    {
+        "AssumeRole",
+        "BatchGetItem",
+        "DescribeTable",
+        "GetItem",
+        "GetSecretValue",
+        "Query",
+        "Sign",
+    }
 )
 _THROTTLED = frozenset(
     {

@@ -9,6 +9,7 @@ holds about 4,000 agents.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from jobgate.cli.inputs import FIRST_OWN_ID
 from jobgate.core.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from jobgate.adapters.items import Item
     from jobgate.cli.table import Table
@@ -68,18 +69,41 @@ def read(item: Item | None) -> AgentIds:
         raise Unavailable("The counter of agent ids can't be read.") from exc
 
 
-def reserve(table: Table, alias: str, *, project_id: int, name: str, wanted: int | None) -> int:
+def reserve(
+    table: Table,
+    alias: str,
+    *,
+    project_id: int,
+    name: str,
+    wanted: int | None,
+    above: int | None = None,
+) -> int:
     """The id of a new agent, or the one that an earlier run gave to this project and name.
 
-    `wanted` takes over an id of GitLab's. Raises Refused where that was given before.
+    `wanted` takes over an id of GitLab's. Raises Refused where that was given before. No id of our
+    own up to `above` is given: a counter that was restored doesn't know what was.
     """
     known = read(table.get(items.agent_ids_key(alias)))
+    if above is not None and known.last < above:
+        _raise_counter(table, alias, above)
     agent_id = known.names.get((project_id, name))
     if agent_id is None:
         return _allocate(table, alias, _text_of(project_id, name), wanted)
     if wanted not in (None, agent_id):
         raise Refused(f"The agent {name!r} of this project has the id {agent_id} already.")
     return agent_id
+
+
+def _raise_counter(table: Table, alias: str, above: int) -> None:
+    # Where somebody else was first, the counter is above already.
+    with contextlib.suppress(Conflict):
+        table.update(
+            items.agent_ids_key(alias),
+            "SET #last = :above",
+            names={"#last": "last"},
+            values={":above": {"N": str(above)}},
+            condition="#last < :above",
+        )
 
 
 def _allocate(table: Table, alias: str, name: str, wanted: int | None) -> int:
@@ -112,6 +136,17 @@ def release(table: Table, alias: str, *, project_id: int, name: str) -> None:
         "REMOVE #names.#name",
         names={"#names": "names", "#name": _text_of(project_id, name)},
     )
+
+
+def bury(table: Table, alias: str, taken: Collection[int]) -> None:
+    """Note ids of GitLab's as given, so that they aren't given again."""
+    if taken:
+        table.update(
+            items.agent_ids_key(alias),
+            "ADD #taken :ids",
+            names={"#taken": "taken"},
+            values={":ids": {"NS": [str(agent_id) for agent_id in sorted(taken)]}},
+        )
 
 
 def _text_of(project_id: int, name: str) -> str:

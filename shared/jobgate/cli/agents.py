@@ -13,6 +13,7 @@ from jobgate.cli import agent_ids, cluster_credentials, gitlab_calls, inputs, re
 from jobgate.cli.agent_ids import AgentIds
 from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, connect
 from jobgate.cli.problems import problem_as_json, problem_line
+from jobgate.cli.records import removal_record, write_record
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.agent import AgentSnapshot, ClusterConnection
 from jobgate.core.errors import InvalidRequest
@@ -184,6 +185,8 @@ def remove(
     connected = connect(context, stack, as_json=as_json)
     alias = connected.registry.issuer(issuer).alias
     agent_id, of = find(connected, alias, reference)
+    # First: a table that is restored holds the agent again, and by this it's known not to be.
+    write_record(connected, removal_record(connected, alias, agent_id, of), is_done=False)
     registration.remove(
         connected.aws, connected.stack, connected.table, issuer=alias, agent_id=agent_id, of=of
     )

@@ -17,6 +17,7 @@ from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
 from jobgate.cli.inputs import certificate_authority, read_file
 from jobgate.cli.output import Output, plain
 from jobgate.cli.rbac import rbac
+from jobgate.cli.reconcile import reconcile
 from jobgate.cli.sarif import sarif
 from jobgate.cli.setup import set_up
 from jobgate.cli.status import show_status
@@ -67,6 +68,12 @@ def setup_command(
     """Make a freshly deployed stack ready; running it again changes nothing."""
     authority = None if ca is None else certificate_authority(read_file(ca, "--ca"), "--ca")
     set_up(connect(context, stack, as_json=as_json), base_url, authority)
+
+
+@app.command("reconcile")
+def reconcile_command(context: typer.Context, stack: StackName, as_json: AsJSON = False) -> None:
+    """Make a table that was restored from a backup the live one; until then it denies all."""
+    reconcile(connect(context, stack, as_json=as_json))
 
 
 @app.command("status")

@@ -38,6 +38,7 @@ def explain(
             issuer=alias,
             bounds=stack.bounds,
             now=now,
+            not_before=None,
         )
     except InvalidToken as exc:
         raise InvalidRequest(f"These aren't an ID token's claims: {exc}.") from exc

@@ -60,8 +60,14 @@ class NewAgent:
 def register(aws: AWSCall, stack: Stack, table: Table, agent: NewAgent) -> int:
     """Steps 1 to 5; the caller sends the message. The agent's id."""
     project_id = agent.project.project_id
+    settings = items.settings_of(table.get(items.SETTINGS_KEY))
     agent_id = agent_ids.reserve(
-        table, agent.issuer, project_id=project_id, name=agent.name, wanted=agent.wanted_id
+        table,
+        agent.issuer,
+        project_id=project_id,
+        name=agent.name,
+        wanted=agent.wanted_id,
+        above=None if settings is None else settings.ids_above,
     )
     listed = config_project(table, agent.issuer, project_id)
     if listed is not None and agent_id in listed.agents:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobgate.core.issuer import Issuer
     from jobgate.core.keys import PublicKey
     from jobgate.core.liveness import Stop
+    from jobgate.core.public_settings import PublicSettings
 
 _CHANGES_MAX = 50
 
@@ -30,8 +31,8 @@ class Registry:
 
     # --- Settings and keys ---
 
-    def settings(self) -> tuple[str, str | None] | None:
-        """The public base URL and the private CA behind it; None before `jobgate setup`."""
+    def settings(self) -> PublicSettings | None:
+        """What is written of the deployment; None before `jobgate setup`."""
         return items.settings_of(self._table.get(items.SETTINGS_KEY))
 
     def known_base_url(self) -> str:
@@ -39,11 +40,11 @@ class Registry:
         settings = self.settings()
         if settings is None:
             raise InvalidRequest("This stack isn't set up yet: run `jobgate setup` first.")
-        return settings[0]
+        return settings.base_url
 
-    def save_settings(self, base_url: str, ca: str | None) -> None:
-        """Write the settings; `ca` is PEM text, None for a public certificate."""
-        self._table.put(items.settings_item(base_url, ca))
+    def save_settings(self, settings: PublicSettings) -> None:
+        """Write the settings over those that are there."""
+        self._table.put(items.settings_item(settings))
 
     def public_keys(self) -> tuple[PublicKey, ...]:
         """The published signing keys."""

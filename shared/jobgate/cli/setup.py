@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from jobgate.cli import inputs
+from jobgate.cli.errors import Refused
 from jobgate.cli.signing_keys import read_public_key
+from jobgate.core.public_settings import PublicSettings
 
 if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
@@ -15,13 +18,21 @@ def set_up(connected: Connected, base_url: str | None, ca: str | None) -> None:
     """Write the settings and publish the first signing key; a second run changes nothing.
 
     What isn't given stays as it was set before, a custom domain for instance. A key that is
-    published already keeps its times, and a rotated set of keys is left alone.
+    published already keeps its times, and a rotated set of keys is left alone. Raises Refused on a
+    table that was restored: its settings are what keeps it from deciding.
     """
     output = connected.output
-    known = connected.registry.settings()
-    chosen = _base_url(connected, base_url, None if known is None else known[0])
+    known, table_id = connected.registry.settings(), connected.table.id()
+    if known is not None and known.table_id not in (None, table_id):
+        raise Refused("This table was restored from a backup: run `jobgate reconcile` first.")
+    chosen = _base_url(connected, base_url, None if known is None else known.base_url)
     key_id, is_new = _first_key(connected)
-    connected.registry.save_settings(chosen, ca if known is None else ca or known[1])
+    settings = dataclasses.replace(
+        known or PublicSettings(base_url=chosen), base_url=chosen, table_id=table_id
+    )
+    connected.registry.save_settings(
+        settings if ca is None else dataclasses.replace(settings, ca=ca)
+    )
     output.say(f"The base URL is {chosen}.")
     output.say(f"{'Published' if is_new else 'Already published:'} the signing key {key_id}.")
     if connected.registry.issuers():

@@ -8,11 +8,10 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters.aws_api import AWSError
 from jobgate.cli import gitlab_calls
 from jobgate.cli.agents import find
 from jobgate.cli.errors import Refused
-from jobgate.cli.records import write_record
+from jobgate.cli.records import caller, write_record
 from jobgate.core import record
 from jobgate.core.errors import InvalidRequest, JobgateError, Unavailable
 from jobgate.core.liveness import EVERYTHING, Stop, StopKind
@@ -101,7 +100,7 @@ def revoke(connected: Connected, what: Target, *, until: float | None, why: str)
         raise InvalidRequest(f"--why says in 1 to {_WHY_MAX} characters why access is stopped.")
     now = connected.outside.clock()
     stop = Stop(
-        kind=what.kind, value=what.value, until=until, by=_caller(connected), why=reason, at=now
+        kind=what.kind, value=what.value, until=until, by=caller(connected), why=reason, at=now
     )
     stopped: list[str] = []
     failed: dict[str, JobgateError] = {}
@@ -148,7 +147,7 @@ def restore(connected: Connected, what: Target) -> None:
 
     Raises Unavailable naming the issuers where it isn't lifted; at all others it is.
     """
-    by = _caller(connected)
+    by = caller(connected)
     lifted: list[str] = []
     failed: dict[str, JobgateError] = {}
     for alias in what.issuers:
@@ -243,14 +242,6 @@ def _record(connected: Connected, what: Target, alias: str, **values: Any) -> No
         **values,
     )
     write_record(connected, line)
-
-
-def _caller(connected: Connected) -> str:
-    """Who AWS says that runs this command; a stop doesn't wait until it says so."""
-    try:
-        return str(connected.aws("sts", "GetCallerIdentity", {})["Arn"])
-    except JobgateError as exc:
-        return f"unknown ({exc.code if isinstance(exc, AWSError) else exc})"
 
 
 def _fields(alias: str, stop: Stop) -> dict[str, str | None]:

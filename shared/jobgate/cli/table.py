@@ -23,6 +23,10 @@ class Table:
         self._call = call
         self._name = name
 
+    def id(self) -> str:
+        """DynamoDB's own id of it; one that is made from a backup has another."""
+        return str(self._dynamodb("DescribeTable", {})["Table"]["TableId"])
+
     def get(self, key: Item) -> Item | None:
         """An item, or None."""
         answer = self._dynamodb("GetItem", {"Key": key, "ConsistentRead": True})

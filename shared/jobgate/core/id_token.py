@@ -28,14 +28,17 @@ _FORK_SOURCES = frozenset({"merge_request_event", "parent_pipeline"})
 
 
 def verified_job(
-    claims: Mapping[str, Any], *, issuer: str, bounds: Bounds, now: float
+    claims: Mapping[str, Any], *, issuer: str, bounds: Bounds, now: float, not_before: int | None
 ) -> VerifiedJob:
     """Read claims whose signature, issuer and audience were verified.
 
-    `issuer` is the alias. Raises InvalidToken for a claim that is needed and isn't what GitLab
-    writes, for a token that isn't good at `now`, and for one older than job states are kept.
+    `issuer` is the alias, `not_before` the deployment's. Raises InvalidToken for a claim that is
+    needed and isn't what GitLab writes, for a token that isn't good at `now`, and for one older
+    than job states are kept.
     """
     issued_at, expires_at = _checked_times(claims, bounds=bounds, now=now)
+    if not_before is not None and issued_at < not_before:
+        raise InvalidToken("the ID token is older than the table, which was restored", expired=True)
     running = "job_project_id" in claims
     source = _text(claims, "pipeline_source")
     project = "job_project" if running else "project"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core.liveness import StopKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobgate.core.liveness import Stop
 
 # Every decision reads them all, and an item of the table holds 400 KB.
@@ -36,6 +39,36 @@ def with_stop(stops: tuple[Stop, ...], stop: Stop, *, now: float) -> tuple[Stop,
 def without_stop(stops: tuple[Stop, ...], kind: StopKind, value: str) -> tuple[Stop, ...]:
     """The stops without those of one thing."""
     return tuple(s for s in stops if (s.kind, s.value) != (kind, value))
+
+
+@dataclass(frozen=True, slots=True)
+class StopChange:
+    """What an operator did at a time (epoch seconds): made a stop, or lifted those of one thing."""
+
+    at: float
+    stop: Stop
+    is_lifted: bool
+
+
+def replayed(stops: tuple[Stop, ...], changes: Iterable[StopChange]) -> tuple[Stop, ...] | None:
+    """What became of stops by changes, of which they may hold some already; None for too many.
+
+    The changes are those that were made since some time before the stops were what they are, in
+    their order: then it doesn't matter which of them are in. A stop outlives what lifted an earlier
+    one of the same thing.
+    """
+    for change in changes:
+        about = (change.stop.kind, change.stop.value)
+        held = [s for s in stops if (s.kind, s.value) == about]
+        if change.is_lifted:
+            later = [s for s in held if (s.at or 0) > change.at]
+            stops = (*without_stop(stops, *about), *later)
+        elif all((s.at or 0) < change.at for s in held):
+            after = with_stop(stops, change.stop, now=change.at)
+            if after is None:
+                return None
+            stops = after
+    return stops
 
 
 def _end(until: float | None) -> float:

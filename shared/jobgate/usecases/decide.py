@@ -97,7 +97,9 @@ class Decide:
         issued_at = int(self.now)
         usual = {"iat": issued_at, "nbf": issued_at, "exp": issued_at + _HOUR, "jti": "decide"}
         given = {**usual, **claims}
-        return verified_job(given, issuer=self.issuer.alias, bounds=self.bounds, now=self.now)
+        return verified_job(
+            given, issuer=self.issuer.alias, bounds=self.bounds, now=self.now, not_before=None
+        )
 
     def _snapshot(self, agent_id: int) -> AgentSnapshot:
         snapshot = self.store.snapshot(self.issuer.alias, agent_id)
