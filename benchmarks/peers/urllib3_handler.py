@@ -1,92 +1,103 @@
-"""The usual way: AWS's own runtime client, boto3 for the table, PyJWT, urllib3 to the cluster.
+"""The same relay the usual way: AWS's own runtime client, boto3 for the table, urllib3.
 
-It does the relay's job for one kind of job and answers it whole, since this runtime can't stream.
+It decides, builds and records by the relay's own core, so that what differs is what carries: the
+loop, the HTTP client, AWS's calls. It answers whole, since this runtime can't stream.
 """
 
 import base64
-import json
 import os
+import ssl
 import time
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import boto3
-import jwt
 import urllib3
+from jobgate import wiring
+from jobgate.adapters.boto_aws import BotoAWS
+from jobgate.adapters.log import write_line
+from jobgate.adapters.relay_endpoint import RelayEndpoint
+from jobgate.core.errors import TimedOut, Unavailable
 
-_SETTINGS = json.loads(os.environ["PEER_SETTINGS"])
-_KEY = jwt.PyJWK(_SETTINGS["jwk"])
-_TABLE = boto3.client("dynamodb")
-_CLUSTER = urllib3.PoolManager(ca_certs=_SETTINGS["ca"], retries=False)
-_CARRIED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_TEXT = ("application/json", "text/plain")
-_CACHE_SECONDS = 3
-_jobs = {}
-_tokens = {}
+_TEXT = ("application/json", "text/")
+_TIMES = urllib3.Timeout(connect=5, read=70)
 
 
-def handler(event, _context):
-    headers = {name: values[-1] for name, values in event["multiValueHeaders"].items()}
-    job = _verified(headers["Authorization"].removeprefix("Bearer "))
-    if not _runs(job):
-        return {"statusCode": 403, "body": "{}"}
-    path = event["path"].split("/", 3)[3]
-    query = event.get("multiValueQueryStringParameters") or {}
-    began = time.time()
-    answer = _CLUSTER.request(
-        event["httpMethod"],
-        f"{_SETTINGS['cluster']}/{path}",
-        fields=[(name, value) for name, values in query.items() for value in values] or None,
-        headers={
-            **{name: headers[name] for name in _CARRIED if name in headers},
-            "Authorization": f"Bearer {_SETTINGS['credential']}",
-            "Impersonate-User": f"gitlab:ci_job:{job['id']}",
-            "Impersonate-Group": f"gitlab:project:{job['project_id']}",
-        },
-        decode_content=False,
+class _Clusters:
+    def __init__(self):
+        self._pools = {}
+
+    def send(self, cluster, request, *, certificate, deadline, meanwhile):  # noqa: ARG002
+        headers = urllib3.HTTPHeaderDict()
+        for name, value in request.headers:
+            headers.add(name, value)
+        try:
+            answer = self._pool(cluster).urlopen(
+                request.method,
+                request.target,
+                body=request.body or None,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=_TIMES,
+                decode_content=False,
+            )
+        except urllib3.exceptions.TimeoutError as exc:
+            raise TimedOut("the cluster didn't answer in time") from exc
+        except urllib3.exceptions.HTTPError as exc:
+            raise Unavailable(f"the cluster: {type(exc).__name__}") from exc
+        return _Answer(answer)
+
+    def _pool(self, cluster):
+        key = (cluster.server, cluster.ca)
+        if key not in self._pools:
+            parts = urlsplit(cluster.server)
+            trust = ssl.create_default_context(cadata=cluster.ca)
+            trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            self._pools[key] = urllib3.HTTPSConnectionPool(
+                parts.hostname, parts.port, ssl_context=trust
+            )
+        return self._pools[key]
+
+
+class _Answer:
+    connect_seconds = 0.0
+
+    def __init__(self, answer):
+        self._data = answer.data
+        self.status = answer.status
+        self.headers = tuple(answer.headers.iteritems())
+        self.length = len(self._data)
+
+    def chunks(self):
+        yield self._data
+
+    def close(self):
+        """It was read whole."""
+
+
+_session = boto3.Session()
+_relay = RelayEndpoint(
+    wiring.relay_flow(os.environ, BotoAWS(_session), _session.get_credentials, _Clusters()),
+    log=write_line,
+    close=lambda: None,
+)
+
+
+def handler(event, context):
+    deadline = time.time() + context.get_remaining_time_in_millis() / 1000
+    answer = _relay(
+        event, SimpleNamespace(aws_request_id=context.aws_request_id, deadline=deadline)
     )
-    print(json.dumps(_record(event, job, answer, began)))
-    given = {name: [value] for name, value in answer.headers.items()}
-    if answer.headers.get("content-type", "").startswith(_TEXT):
-        body, is_binary = answer.data.decode(), False
-    else:
-        body, is_binary = base64.b64encode(answer.data).decode(), True
+    data = b"".join(answer.body)
+    given = {}
+    for name, value in answer.headers:
+        given.setdefault(name, []).append(value)
+    kind = given.get("Content-Type", [""])[0]
+    is_text = kind.startswith(_TEXT) and "Content-Encoding" not in given
     return {
         "statusCode": answer.status,
         "multiValueHeaders": given,
-        "body": body,
-        "isBase64Encoded": is_binary,
+        "body": data.decode() if is_text else base64.b64encode(data).decode(),
+        "isBase64Encoded": not is_text,
     }
-
-
-def _record(event, job, answer, began):
-    return {
-        "type": "request",
-        "at": began,
-        "job_id": job["id"],
-        "project": job["project_path"],
-        "user": job["user_login"],
-        "method": event["httpMethod"],
-        "path": event["path"],
-        "status": answer.status,
-        "bytes_out": len(answer.data),
-        "ms_upstream": round((time.time() - began) * 1000, 1),
-    }
-
-
-def _verified(token):
-    if token not in _tokens:
-        _tokens[token] = jwt.decode(
-            token, _KEY, algorithms=["ES256"], audience=_SETTINGS["audience"]
-        )
-    claims = _tokens[token]
-    if claims["exp"] <= time.time():
-        raise PermissionError
-    return claims["job"]
-
-
-def _runs(job):
-    known = _jobs.get(job["id"])
-    if known is None or time.monotonic() - known[0] > _CACHE_SECONDS:
-        key = {"pk": {"S": f"JOB#main#{job['project_id']}#{job['id']}"}, "sk": {"S": "STATE"}}
-        item = _TABLE.get_item(TableName=_SETTINGS["table"], Key=key, ConsistentRead=True)
-        known = _jobs[job["id"]] = time.monotonic(), item["Item"]["status"]["S"]
-    return known[1] == "running"

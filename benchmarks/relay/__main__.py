@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from benchmarks.relay.subjects import (
     ADAPTER,
     BARE,
     DIRECT,
+    LEAN,
     NGINX,
     OURS,
     ROOT,
@@ -50,10 +52,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--docs", type=Path, help="a folder for benchmarks.md and benchmarks.svg")
     options = parser.parse_args(arguments)
+    # As Ctrl-C, so that nothing is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="relay-benchmark-") as name:
         folder = Path(name)
         with _neighbours(folder) as told, _setting(folder, told) as setting:
-            names = [OURS, URLLIB3, BARE, DIRECT]
+            names = [OURS, URLLIB3, LEAN, BARE, DIRECT]
             if setting.adapter:
                 names.append(ADAPTER)
             if nginx_program():
@@ -71,7 +75,7 @@ def main(arguments: list[str]) -> int:
     text = report.markdown(figures, gates, options.rounds)
     print(text)
     if options.docs:
-        (options.docs / "benchmarks.md").write_text(report.page(text))
+        (options.docs / "benchmarks.md").write_text(report.page(text, target_of(_python()).version))
         (options.docs / "benchmarks.svg").write_text(report.chart(figures))
     return 0 if all(gate.holds for gate in gates) else 1
 

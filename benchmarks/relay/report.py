@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from benchmarks.relay.measure import ratios
-from benchmarks.relay.subjects import BARE, DIRECT, NGINX, OURS, URLLIB3
+from benchmarks.relay.subjects import (
+    ADAPTER,
+    BARE,
+    DIRECT,
+    LEAN,
+    NGINX,
+    OURS,
+    URLLIB3,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.relay.measure import Figures
 
@@ -44,14 +55,9 @@ def gates(figures: Mapping[str, Figures]) -> list[Gate]:
     """Hold the figures against what is promised."""
     found = []
     for row, base, most in _GATES:
-        median, least, greatest = ratios(figures[OURS], figures[base], row)
-        found.append(
-            Gate(
-                f"{_ROWS[row]}: at most {most:g} times {base}",
-                f"{median:.2f} ({least:.2f} to {greatest:.2f})",
-                median <= most,
-            )
-        )
+        measured = ratios(figures[OURS], figures[base], row)
+        promise = f"{_ROWS[row]}: at most {most:g} times {base}"
+        found.append(Gate(promise, _ratio(measured), measured[0] <= most))
     ours = figures[OURS]
     for what, grown in (
         ("10,000 requests", ours.grown_by_requests),
@@ -66,27 +72,22 @@ def gates(figures: Mapping[str, Figures]) -> list[Gate]:
 
 def markdown(figures: Mapping[str, Figures], checked: Sequence[Gate], rounds: int) -> str:
     """Everything as Markdown tables."""
-    base = figures[URLLIB3]
     lines = [
-        f"Medians of {rounds} paired rounds, milliseconds; in brackets the ratio to {URLLIB3}.",
+        f"Milliseconds, medians of {rounds} paired rounds:",
         "",
-        "| | " + " | ".join(_ROWS.values()) + " | 1 KB p99 | CPU of 1 KB | memory MB |",
-        "|---|" + "---|" * (len(_ROWS) + 3),
+        *_table([*_ROWS.values(), "1 KB p99", "CPU of 1 KB", "memory MB"], figures, _times),
+        "",
+        f"As multiples of {URLLIB3} in the same round, median (least to greatest):",
+        "",
+        *_table(
+            list(_ROWS.values()),
+            {name: one for name, one in figures.items() if name not in (URLLIB3, *_ELSEWHERE)},
+            lambda _, one: [_ratio(ratios(one, figures[URLLIB3], row)) for row in _ROWS],
+        ),
+        "",
+        "| gate | measured | |",
+        "|---|---|---|",
     ]
-    for name, one in figures.items():
-        cells = []
-        for row in _ROWS:
-            median = one.median(row)
-            if median is None:
-                cells.append("")
-            elif name in (URLLIB3, *_ELSEWHERE):
-                cells.append(f"{median:.2f}")
-            else:
-                cells.append(f"{median:.2f} ({ratios(one, base, row)[0]:.2f})")
-        cpu, memory = (f"{one.cpu:.2f}", f"{one.memory:.0f}") if name != DIRECT else ("", "")
-        cells += [f"{one.p99:.2f}", cpu, memory]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "| gate | measured (least to greatest round) | |", "|---|---|---|"]
     lines += [
         f"| {gate.promise} | {gate.measured} | {'holds' if gate.holds else '**fails**'} |"
         for gate in checked
@@ -94,25 +95,88 @@ def markdown(figures: Mapping[str, Figures], checked: Sequence[Gate], rounds: in
     return "\n".join(lines)
 
 
-def page(table: str) -> str:
+def _table(
+    heads: Sequence[str],
+    figures: Mapping[str, Figures],
+    cells: Callable[[str, Figures], Sequence[str]],
+) -> list[str]:
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    return lines + [
+        f"| {name} | " + " | ".join(cells(name, f)) + " |" for name, f in figures.items()
+    ]
+
+
+def _times(name: str, one: Figures) -> list[str]:
+    medians = [one.median(row) for row in _ROWS]
+    own = ["", ""] if name == DIRECT else [f"{one.cpu:.2f}", f"{one.memory:.0f}"]
+    return ["" if m is None else f"{m:.2f}" for m in medians] + [f"{one.p99:.2f}", *own]
+
+
+def _ratio(found: tuple[float, float, float]) -> str:
+    median, least, greatest = found
+    return f"{median:.2f} ({least:.2f} to {greatest:.2f})"
+
+
+def machine() -> str:
+    """What it was measured on, in a sentence."""
+    cpu = Path("/proc/cpuinfo").read_text()
+    model = next(
+        line.partition(":")[2].strip() for line in cpu.splitlines() if "model name" in line
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    busy = os.getloadavg()[1]
+    return (
+        f"{os.cpu_count()} CPUs ({model}), {memory:.0f} GiB, Linux {platform.release()}, everything"
+        f" on loopback; load {busy:.1f} at the end, of which the benchmark itself makes about 1.5"
+    )
+
+
+def page(table: str, interpreter: str) -> str:
     """docs/benchmarks.md."""
     return f"""\
 # Benchmarks of the relay
 
-Written by `make bench`; don't edit. Ratios are what to compare between machines: every round
-measures each subject once, in random order, and a ratio is formed within its round.
+Written by `make bench`; don't edit. Compare ratios, not times: every round measures each subject
+once, in random order, and a ratio is formed within its round.
+
+Measured on {machine()}; Python {interpreter} for everything on Lambda.
 
 ![Times as multiples of {URLLIB3}](benchmarks.svg)
 
 {table}
 
-- **{OURS}** is the function as `sam build` makes it, bytecode included, under Lambda's Runtime API.
-- **{URLLIB3}** is what the managed Python runtime offers: boto3 for the table, PyJWT, urllib3; it
-  answers whole, so the first byte of a watch comes after the last event.
-- **{BARE}** streams and checks nothing: no token, no table, no headers; the limit in Python.
-- **{NGINX}** and **{DIRECT}** aren't on Lambda: their figures hold no Runtime API.
-- All of them talk to the same cluster stand-in over TLS, which refuses what lacks the credential or
-  the impersonated user, and to the same table, from which cold starts read.
+## What is compared
+
+All of them talk to the same stand-in of a cluster over TLS, which refuses what lacks the credential
+or the impersonated user, and to the same stand-in of DynamoDB and Secrets Manager, from which cold
+starts read. Those on Lambda get their events from the same stand-in of Lambda's Runtime API, which
+takes the time from an event's last byte to its answer's first and last byte.
+
+| | loop | to the cluster | AWS's calls | decides | streams |
+|---|---|---|---|---|---|
+| {OURS} | its own | its own | its own signature | all of it | yes |
+| {URLLIB3} | awslambdaric | urllib3 | boto3 | all of it, by the same core | no |
+| {LEAN} | awslambdaric | urllib3 | boto3 | token and job alone | no |
+| {ADAPTER} | AWS's adapter, uvicorn | aiohttp | aiohttp, unsigned | token and job alone | yes |
+| {BARE} | sockets | a socket | none | nothing | yes |
+| {NGINX} | none | nginx | aiohttp, unsigned | token and job alone, for 3 s | yes |
+| {DIRECT} | none | a socket | none | nothing | yes |
+
+- **{OURS}** is the function as `sam build` makes it, bytecode included, with its wrapper.
+- **{URLLIB3}** is what a team writes that has a correct relay to write and the managed Python
+  runtime to write it for: token, facts of the table, decision, path and header rules, identity,
+  records are the relay's own modules; the loop, the clients and the whole answer (base64 where it
+  isn't text) are the usual ones. It doesn't look again while an answer is awaited, and it can't
+  tell a watch's first event before its last. The gates are against this one.
+- **{LEAN}** does less than a relay must: it believes the token and the job's state, decides on no
+  configuration and no stop, checks no path, sends one group, lets every header back, and records
+  seven values. It shows what {OURS} would gain by not doing its job.
+- **{ADAPTER}** and **{NGINX}** do as little. The adapter's small answers wait for a delayed
+  acknowledgement (about 40 ms), since it writes them in pieces with Nagle's algorithm on.
+- **{NGINX}** and **{DIRECT}** aren't on Lambda: their figures hold no Runtime API, so no ratio
+  is given.
+- Memory is the share of the processes that belongs to them (PSS) after the warm rounds; CPU is that
+  of their processes, also between two answers.
 """
 
 

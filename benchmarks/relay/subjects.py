@@ -11,9 +11,9 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,20 @@ from urllib.parse import urlsplit
 from benchmarks.relay.runtime_api import Answer, RuntimeAPI
 from local.gateway.environment import Runtime, command, variables
 from local.gateway.functions import Function
-from local.process import free_port
+from local.process import free_port, spawn
 from tests.support.relay_world import BASE_URL, RELAY_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from local.process import Child
 
 ROOT = Path(__file__).parents[2]
 _PEERS = ROOT / "benchmarks" / "peers"
 _PATIENCE_SECONDS = 20.0
 OURS = "Jobgate"
 URLLIB3 = "awslambdaric + urllib3"
+LEAN = "awslambdaric + urllib3, lean"
 ADAPTER = "Lambda Web Adapter + uvicorn"
 BARE = "bare socket loop"
 NGINX = "nginx auth_request, cached"
@@ -182,105 +185,46 @@ def _start_on_lambda(name: str, setting: Setting, api: RuntimeAPI, run: _Process
 
 
 def _function(name: str, setting: Setting) -> Function:
-    peer = {"PEER_SETTINGS": setting.peers_settings}
-    ours = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/bin/streaming-runtime"}
+    own = {"PEER_SETTINGS": setting.peers_settings}
     given = {k: v for k, v in setting.told["environment"].items() if k.startswith("JOBGATE_")}
+    streaming = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/bin/streaming-runtime"}
+    handler, task_root, environment = {
+        OURS: ("app.handler", setting.relay, given | streaming),
+        URLLIB3: ("urllib3_handler.handler", _PEERS, given),
+    }.get(name, ("lean_handler.handler", _PEERS, own))
     return Function(
         name="relay",
         logical_id="Relay",
-        handler="app.handler" if name == OURS else "urllib3_handler.handler",
-        task_root=setting.relay if name == OURS else _PEERS,
+        handler=handler,
+        task_root=task_root,
         layer=setting.layer,
-        environment=ours | given if name == OURS else peer,
+        environment=environment,
         memory_mb=512,
     )
 
 
 class _Processes:
-    """Children of one subject, and their log."""
+    """Children of one subject, which don't outlive us, and their log."""
 
     def __init__(self, folder: Path) -> None:
-        self._log = (folder / "subjects.log").open("ab")
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._log = folder / "subjects.log"
+        self._children: list[Child] = []
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return tuple(child.pid for child in self._children)
+        return tuple(child.process.pid for child in self._children)
 
     def start(self, argv: list[str], environment: Mapping[str, str]) -> None:
-        self._children.append(
-            subprocess.Popen(
-                argv,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                start_new_session=True,
-            )
-        )
+        # A worker that waits for an event heeds no SIGTERM of its parent's end.
+        child = spawn(argv[0], argv, log=self._log, env=environment, orphan_signal=signal.SIGKILL)
+        self._children.append(child)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for child in self._children:
-            child.terminate()
-        for child in self._children:
-            try:
-                child.wait(_PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        self._log.close()
-
-
-_NGINX = """
-daemon off; master_process off; user {user}; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
-worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; keepalive_requests 1000000; keepalive_timeout 600s;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  proxy_cache_path {folder}/cache keys_zone=decisions:1m;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  upstream cluster {{
-    server {cluster}; keepalive 8; keepalive_requests 1000000; keepalive_timeout 600s;
-  }}
-  upstream authorizer {{ server 127.0.0.1:{authorizer}; keepalive 8; }}
-  server {{
-    listen 127.0.0.1:{port};
-    proxy_http_version 1.1; proxy_set_header Connection "";
-    location = /authorize {{
-      internal; proxy_pass http://authorizer;
-      proxy_pass_request_body off; proxy_set_header Content-Length "";
-      proxy_cache decisions; proxy_cache_key $http_authorization; proxy_cache_valid 200 3s;
-    }}
-    location / {{
-      auth_request /authorize;
-      auth_request_set $user $upstream_http_x_user;
-      auth_request_set $group $upstream_http_x_group;
-      proxy_pass https://cluster;
-      proxy_set_header Authorization "Bearer {credential}";
-      proxy_set_header Impersonate-User $user;
-      proxy_set_header Impersonate-Group $group;
-      proxy_ssl_verify on; proxy_ssl_trusted_certificate {ca}; proxy_ssl_name localhost;
-      proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k;
-      proxy_max_temp_file_size 0;
-      location ~ /pods$ {{
-        auth_request /authorize;
-        auth_request_set $user $upstream_http_x_user;
-        auth_request_set $group $upstream_http_x_group;
-        proxy_pass https://cluster;
-        proxy_set_header Connection "";
-        proxy_set_header Authorization "Bearer {credential}";
-        proxy_set_header Impersonate-User $user;
-        proxy_set_header Impersonate-Group $group;
-        proxy_buffering off;
-      }}
-    }}
-  }}
-}}
-"""
+            child.stop()
 
 
 @contextlib.contextmanager
@@ -289,7 +233,8 @@ def _nginx(setting: Setting) -> Iterator[Subject]:
     folder = setting.folder / "nginx"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    text = _NGINX.format(
+    template = (_PEERS / "nginx.conf").read_text()
+    text = template.format(
         folder=folder,
         user=getpass.getuser(),
         port=port,

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.relay_endpoint import RelayEndpoint
-    from jobgate.ports import Deployment, GitLabOfJobs, JobStates, Lookups, RefreshQueue
+    from jobgate.adapters.signature_v4 import AWSCredentials
+    from jobgate.ports import (
+        ClusterGateway,
+        Deployment,
+        GitLabOfJobs,
+        JobStates,
+        Lookups,
+        RefreshQueue,
+    )
     from jobgate.usecases.explain import Explain
     from jobgate.usecases.hook_events import HookEvents
+    from jobgate.usecases.relay import Relay
 
     Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -91,16 +100,37 @@ def explain(
 
 def relay(environment: Mapping[str, str]) -> RelayEndpoint:
     """The streaming handler of `functions/relay`."""
-    from jobgate.adapters.access_tokens import PublishedKeysVerifier
     from jobgate.adapters.cluster import DirectClusterGateway
-    from jobgate.adapters.cluster_secrets import AWSClusterSecrets
-    from jobgate.adapters.decision_store import DecisionStore
-    from jobgate.adapters.deployment_reader import DeploymentReader
-    from jobgate.adapters.eks_tokens import EKSTokens
     from jobgate.adapters.http_connection import Timeouts
     from jobgate.adapters.log import write_line
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.adapters.signed_aws import SignedAWS
+
+    # An open stream stands still while AWS is asked again whether it may go on.
+    call = SignedAWS(environment, clock=_clock, timeouts=Timeouts(connect=1, send=1, head=2))
+    clusters = DirectClusterGateway(clock=_clock)
+    use_case = relay_flow(environment, call, call.credentials, clusters)
+
+    def close() -> None:
+        call.close()
+        clusters.close()
+
+    return RelayEndpoint(use_case, log=write_line, close=close)
+
+
+def relay_flow(
+    environment: Mapping[str, str],
+    call: AWSCall,
+    credentials: Callable[[], AWSCredentials],
+    clusters: ClusterGateway,
+) -> Relay:
+    """The relay, whatever carries its calls; `benchmarks/peers` gives it the usual libraries."""
+    from jobgate.adapters.access_tokens import PublishedKeysVerifier
+    from jobgate.adapters.cluster_secrets import AWSClusterSecrets
+    from jobgate.adapters.decision_store import DecisionStore
+    from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.eks_tokens import EKSTokens
+    from jobgate.adapters.log import write_line
     from jobgate.usecases.admission import Admission
     from jobgate.usecases.forwarding import Forwarding
     from jobgate.usecases.relay import Relay
@@ -108,8 +138,6 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
 
     settings, bounds = Settings.from_environment(environment), Bounds.from_environment(environment)
     table = environment["JOBGATE_TABLE"]
-    # An open stream stands still while AWS is asked again whether it may go on.
-    call = SignedAWS(environment, clock=_clock, timeouts=Timeouts(connect=1, send=1, head=2))
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock)
     admission = Admission(
         deployment=deployment,
@@ -124,22 +152,13 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
         bounds=bounds,
         clock=_clock,
     )
-    clusters = DirectClusterGateway(clock=_clock)
     forwarding = Forwarding(
-        secrets=AWSClusterSecrets(
-            call, EKSTokens(call, call.credentials, clock=_clock), clock=_clock
-        ),
+        secrets=AWSClusterSecrets(call, EKSTokens(call, credentials, clock=_clock), clock=_clock),
         clusters=clusters,
         settings=settings,
         clock=_clock,
     )
-    use_case = Relay(admission=admission, forwarding=forwarding, recorder=write_line, clock=_clock)
-
-    def close() -> None:
-        call.close()
-        clusters.close()
-
-    return RelayEndpoint(use_case, log=write_line, close=close)
+    return Relay(admission=admission, forwarding=forwarding, recorder=write_line, clock=_clock)
 
 
 def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
