@@ -328,7 +328,7 @@ def _gitlab_of(
 
     def gitlab_of(alias: str) -> GitLabOfJobs:
         issuer = deployment().issuers.get(alias)
-        token = secrets.json(tokens_secret).get(alias)
+        token = secrets.entry(tokens_secret, alias)
         if issuer is None or not isinstance(token, str):
             raise Unavailable(f"there is no issuer {alias}, or no token for it")
         origin = (issuer.base_url, issuer.ca)

@@ -51,6 +51,30 @@ def test_a_secret_that_was_read_before_the_clock_was_set_back_is_read_again() ->
     assert reader.json("arn") == {"main": "new"}
 
 
+def test_an_entry_that_was_added_meanwhile_is_found_and_a_known_one_is_kept() -> None:
+    manager, clock = SecretsManager({"SecretString": '{"main": "old"}'}), FakeClock()
+    reader = SecretReader(manager, clock=clock)
+    assert reader.entry("arn", "main") == "old"
+    manager.answer = {"SecretString": '{"main": "new", "other": "added"}'}
+
+    clock.advance(2)
+    assert (reader.entry("arn", "main"), manager.calls) == ("old", 1)
+
+    assert (reader.entry("arn", "other"), manager.calls) == ("added", 2)
+
+
+def test_an_entry_that_is_not_there_is_looked_for_once_a_second() -> None:
+    manager, clock = SecretsManager({"SecretString": "{}"}), FakeClock()
+    reader = SecretReader(manager, clock=clock)
+
+    assert [reader.entry("arn", "other") for _ in range(5)] == [None] * 5
+    assert manager.calls == 1
+    clock.advance(1.5)
+
+    assert [reader.entry("arn", "other") for _ in range(5)] == [None] * 5
+    assert manager.calls == 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jobgate.ports import Clock
 
 _KEPT_SECONDS = 60.0
+_FRESH_SECONDS = 1.0
 
 
 class SecretReader:
@@ -31,6 +32,16 @@ class SecretReader:
         if known is None or not 0 <= now - known[0] <= max_age:
             known = self._read[secret] = now, self._value(secret)
         return known[1]
+
+    def entry(self, secret: str, name: str) -> Any:
+        """The value of this name in the secret, None where there is none; raises Unavailable.
+
+        One that isn't known may have been added since: it's looked for again, once a second.
+        """
+        held = self.json(secret)
+        if name not in held:
+            held = self.json(secret, max_age=_FRESH_SECONDS)
+        return held.get(name)
 
     def _value(self, secret: str) -> dict[str, Any]:
         try:

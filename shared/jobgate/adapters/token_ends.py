@@ -53,7 +53,7 @@ def token_end_asker(
     """
 
     def ask(alias: str) -> str | None:
-        issuer, token = deployment().issuers.get(alias), secrets.json(secret).get(alias)
+        issuer, token = deployment().issuers.get(alias), secrets.entry(secret, alias)
         if issuer is None or not isinstance(token, str):
             raise NotForUs("no run-time token is stored")
         client = HTTPSClient(f"{issuer.base_url}/api/v4", issuer.ca)
