@@ -1062,6 +1062,20 @@ def test_an_issuer_is_not_trusted_longer_than_it_can_be_read(aws: AWS) -> None:
     assert set(read().issuers) == {"main"}
 
 
+def test_whom_a_deployment_trusts_is_read_consistently(aws: AWS) -> None:
+    """An issuer that was just removed, or a key that was just replaced, isn't read once more."""
+    consistent: dict[str, bool] = {}
+
+    def call(service: str, operation: str, request: Any) -> dict[str, Any]:
+        key = request.get("Key") or {"pk": request["ExpressionAttributeValues"][":pk"]}
+        consistent[key["pk"]["S"]] = request["ConsistentRead"]
+        return aws.call(service, operation, request)
+
+    a_reader(aws, call)[0]()
+
+    assert consistent == {"SETTINGS": True, "ISSUERS": True, "KEYS": True, "CONFIG_PROJECTS": False}
+
+
 @pytest.mark.parametrize("name", ["settings", "issuer", "key"])
 def test_a_deployments_item_of_an_unknown_form_is_unknown(aws: AWS, name: str) -> None:
     item = {

@@ -29,7 +29,8 @@ class DeploymentReader:
     """Reads the deployment's items, and again every ISSUERS_MAX_AGE. Call it to have them.
 
     Raises Unavailable where they can't be read again in time: an issuer that was removed meanwhile
-    must not go on being trusted. The same for a table that was restored and isn't reconciled; a
+    must not go on being trusted; read consistently, so that ISSUERS_MAX_AGE is all of the delay.
+    The same for a table that was restored and isn't reconciled; a
     function that decides nothing goes on with it (`decides`), for it is what reconciles it.
     """
 
@@ -55,7 +56,9 @@ class DeploymentReader:
         try:
             settings = self._settings()
             issuers = [items.issuer_of(item) for item in self._query("ISSUERS")]
-            projects = [agent_items.config_project_of(i) for i in self._query("CONFIG_PROJECTS")]
+            # The one long list, and no harm where a root is known, or still known, a moment late.
+            found = self._query("CONFIG_PROJECTS", consistent=False)
+            projects = [agent_items.config_project_of(item) for item in found]
             return Deployment(
                 base_url=None if settings is None else settings.base_url,
                 ca=None if settings is None else settings.ca,
@@ -72,9 +75,8 @@ class DeploymentReader:
             raise Unavailable(f"the deployment's items can't be read: {exc.code}") from exc
 
     def _settings(self) -> PublicSettings | None:
-        found = self._call(
-            "dynamodb", "GetItem", {"TableName": self._table, "Key": items.SETTINGS_KEY}
-        )
+        request = {"TableName": self._table, "Key": items.SETTINGS_KEY, "ConsistentRead": True}
+        found = self._call("dynamodb", "GetItem", request)
         settings = items.settings_of(found.get("Item"))
         if self._decides and settings is not None and settings.table_id is not None:
             self._check_is_live(settings.table_id)
@@ -85,11 +87,12 @@ class DeploymentReader:
         if table.get("TableId") != table_id:
             raise Unavailable("the table was restored: it denies all until `jobgate reconcile`")
 
-    def _query(self, partition: str) -> Iterator[items.Item]:
+    def _query(self, partition: str, *, consistent: bool = True) -> Iterator[items.Item]:
         request: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk",
             "ExpressionAttributeValues": {":pk": {"S": partition}},
+            "ConsistentRead": consistent,
         }
         for _ in range(_PAGES_MAX):
             answer = self._call("dynamodb", "Query", request)
