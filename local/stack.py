@@ -114,17 +114,31 @@ class Stack:
             stops.callback(gateway.stop)
             return cls(folder, authority, found, cluster, gitlab, aws, gateway, stops.pop_all())
 
-    def beside(self, folder: Path, stack_name: str, parameters: Mapping[str, str]) -> Stack:
-        """A second deployment with other parameters, on the same cluster, GitLab and AWS.
+    def beside(
+        self,
+        folder: Path,
+        stack_name: str,
+        parameters: Mapping[str, str],
+        *,
+        own_gitlab: bool = False,
+    ) -> Stack:
+        """A second deployment with other parameters, on the same cluster, AWS and GitLab.
 
-        Its gateway and its files are its own, below the new `folder`; it has to be stopped first.
+        Its gateway and its files are its own, below the new `folder`, and with `own_gitlab` its
+        GitLab too; it has to be stopped first.
         """
         (folder / "operator").mkdir(parents=True, mode=0o700)
-        aws = self.aws.beside(stack_name, parameters)
-        gateway = start_gateway(folder / "gateway", self.authority, aws)
-        stops = contextlib.ExitStack()
-        stops.callback(gateway.stop)
-        return replace(self, folder=folder, aws=aws, gateway=gateway, _exit=stops)
+        with contextlib.ExitStack() as stops:
+            gitlab = self.gitlab
+            if own_gitlab:
+                gitlab = GitLab.start(folder / "gitlab", authority=self.authority)
+                stops.callback(gitlab.stop)
+            aws = self.aws.beside(stack_name, parameters)
+            gateway = start_gateway(folder / "gateway", self.authority, aws)
+            stops.callback(gateway.stop)
+            return replace(
+                self, folder=folder, gitlab=gitlab, aws=aws, gateway=gateway, _exit=stops.pop_all()
+            )
 
     @property
     def children(self) -> tuple[Child, ...]:

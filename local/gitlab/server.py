@@ -30,10 +30,17 @@ class GitLab:
     children: tuple[Child, ...]
 
     @classmethod
-    def start(cls, folder: Path, *, authority: CertificateAuthority) -> GitLab:
+    def start(
+        cls,
+        folder: Path,
+        *,
+        authority: CertificateAuthority,
+        hook_authority: CertificateAuthority | None = None,
+    ) -> GitLab:
         """Start one on a free port, with its repositories, certificate and log in `folder`.
 
-        It trusts the same authority where it delivers hooks. Raises ChildFailedError.
+        Where it delivers hooks it trusts the same authority, or `hook_authority` alone. Raises
+        ChildFailedError.
         """
         folder.mkdir(parents=True, exist_ok=True)
         files = authority.issue("gitlab", folder)
@@ -48,7 +55,7 @@ class GitLab:
                 *(sys.executable, "-m", "local.gitlab"),
                 *("--folder", folder, "--port", str(port)),
                 *("--certificate", files.certificate, "--key", files.key),
-                *("--hook-ca", authority.certificate),
+                *("--hook-ca", (hook_authority or authority).certificate),
             ],
             log=folder / "gitlab.log",
             env={"PATH": program_path()},

@@ -1,13 +1,12 @@
 """How access ends where no hook tells, by an operator's word, and while keys are rotated.
 
-A stack of its own, with bounds of seconds, whose GitLab sends no hook.
+A deployment of its own, with bounds of seconds, whose GitLab sends no hook.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,14 @@ import pytest
 from local.gitlab.signing_keys import SigningKey
 from local.installation import WEB, Installation, context
 from local.job import FETCH, JobShell
-from local.kubernetes.progress import TerminalProgress
-from local.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local.job import Result
+    from local.stack import Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.long]
+pytestmark = pytest.mark.stack
 
 PARAMETERS = {
     "ProbeFloorSeconds": "2",
@@ -40,19 +38,20 @@ PARAMETERS = {
 }
 KEYS = "GET /oauth/discovery/keys"
 JOBS = "GET /api/v4/projects/[0-9]+/jobs/"
+LONG = pytest.mark.long
 USE = "kubectl --kubeconfig kept get pods"
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def quiet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The installation, with GitLab's hooks gone."""
-    folder, progress = tmp_path_factory.mktemp("quiet"), TerminalProgress(sys.stderr)
-    with Stack.start(folder, progress=progress, parameters=PARAMETERS) as stack:
-        made = Installation.create(stack, namespace="shop", tell=lambda _command, _output: None)
+    folder = tmp_path_factory.mktemp("quiet") / "stack"
+    with stack.beside(folder, "jobgate-quiet", PARAMETERS, own_gitlab=True) as second:
+        made = Installation.create(second, namespace="quiet", tell=lambda _command, _output: None)
         made.grant()
         made.configure()
-        for hook in stack.gitlab.control.hooks():
-            stack.gitlab.control.delete_hook(hook["id"])
+        for hook in second.gitlab.control.hooks():
+            second.gitlab.control.delete_hook(hook["id"])
         yield made
 
 
@@ -93,6 +92,7 @@ def test_a_jobs_end_is_noticed_without_any_hook(quiet: Installation, job: JobShe
     assert job.run(USE).code != 0
 
 
+@pytest.mark.long
 def test_gitlab_is_asked_once_a_floor_however_busy_the_job_is(
     quiet: Installation, job: JobShell
 ) -> None:
@@ -121,7 +121,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=() if name == "500" else LONG) for name in FAULTS]
+)
 def test_a_gitlab_that_does_not_say_whether_the_job_runs_ends_access_and_gives_it_back(
     quiet: Installation, job: JobShell, fault: str
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_gitlab_that_does_not_say_whether_the_job_runs_ends_access_and_gives_i
     job.until(USE, lambda result: result.code == 0, seconds=30)
 
 
+@pytest.mark.long
 def test_a_job_that_gitlab_never_showed_has_access_for_a_while_and_no_second_one(
     quiet: Installation,
 ) -> None:
@@ -153,7 +156,7 @@ def test_a_job_that_gitlab_never_showed_has_access_for_a_while_and_no_second_one
     assert "job_unknown" in refusal
 
 
-@pytest.mark.parametrize("under", ["its own id", "the true key's id"])
+@pytest.mark.parametrize("under", [pytest.param("its own id", marks=LONG), "the true key's id"])
 def test_a_gitlab_that_publishes_another_key_gets_nobody_in_and_nobody_out(
     quiet: Installation, job: JobShell, under: str
 ) -> None:
@@ -183,7 +186,9 @@ def token_invalid(result: Result) -> bool:
     return "token_invalid" in result.output
 
 
-@pytest.mark.parametrize("kind", ["job", "project", "agent", "all"])
+@pytest.mark.parametrize(
+    "kind", ["job", *(pytest.param(kind, marks=LONG) for kind in ("project", "agent", "all"))]
+)
 def test_what_an_operator_stops_is_refused_until_it_is_restored(
     quiet: Installation, job: JobShell, kind: str
 ) -> None:
@@ -207,6 +212,7 @@ def test_what_an_operator_stops_is_refused_until_it_is_restored(
     assert {record["stop"]["kind"] for record in records[-2:]} == {kind}
 
 
+@pytest.mark.long
 def test_of_many_commands_at_once_every_stop_counts(quiet: Installation) -> None:
     numbers = [str(number) for number in range(1_000_001, 1_000_007)]
     with ThreadPoolExecutor(len(numbers)) as pool:
@@ -216,31 +222,6 @@ def test_of_many_commands_at_once_every_stop_counts(quiet: Installation) -> None
     assert {stop["value"] for stop in stops} == set(numbers)
     for number in numbers:
         quiet.jobgate("restore", "job", number)
-
-
-def test_while_the_signing_key_is_rotated_no_token_is_refused(
-    quiet: Installation, job: JobShell
-) -> None:
-    def signing() -> str:
-        keys = json.loads(quiet.jobgate("keys", "list", "--json"))
-        (slot,) = [key["slot"] for key in keys if key["state"] == "signs"]
-        return str(slot)
-
-    before = job.kubeconfig.read_text()
-    (job.home / "old").write_text(before)
-    assert signing() == "A"
-    quiet.jobgate("keys", "rotate", "--wait", "3")
-    tries = 0
-    while signing() == "A" or tries < 10:
-        tries += 1
-        assert tries < 60
-        fetched = job.fetch()
-        assert fetched.code == 0, fetched.output
-        for kubeconfig in ("kubeconfig", "old"):
-            used = job.run(f"kubectl --kubeconfig {kubeconfig} get pods -n {quiet.namespace}")
-            assert used.code == 0, used.output
-
-    assert job.kubeconfig.read_text() != before
 
 
 def _operators_log(quiet: Installation) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,17 +16,22 @@ import pytest
 
 from local.installation import ALIAS, AUDIENCE, STRANGER, WEB, Installation, context
 from local.job import JobShell
-from local.kubernetes.progress import TerminalProgress
-from local.stack import Stack
 from tests.support.documented_calls import documented_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from local.stack import Stack
+
 pytestmark = pytest.mark.stack
 
 TOKEN_MAX = 8
 LEEWAY = 1
+PARAMETERS = {
+    "TokenMaxSeconds": str(TOKEN_MAX),
+    "LeewaySeconds": str(LEEWAY),
+    "IssuersMaxAgeSeconds": "1",
+}
 FETCH_EXEC = (
     'printf %s "$JOBGATE_ID_TOKEN" | curl -sS --fail-with-body --data-urlencode token@- '
     '-o "$KUBECONFIG" "$JOBGATE_URL/kubeconfig?format=exec"'
@@ -35,23 +39,16 @@ FETCH_EXEC = (
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own: its access tokens end soon."""
-    with Stack.start(
-        tmp_path_factory.mktemp("stack"),
-        progress=TerminalProgress(sys.stderr),
-        parameters={
-            "TokenMaxSeconds": str(TOKEN_MAX),
-            "LeewaySeconds": str(LEEWAY),
-            "IssuersMaxAgeSeconds": "1",
-        },
-    ) as running:
-        yield running
+def stack(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A deployment of its own: its access tokens end soon."""
+    folder = tmp_path_factory.mktemp("brief") / "stack"
+    with stack.beside(folder, "jobgate-brief", PARAMETERS, own_gitlab=True) as second:
+        yield second
 
 
 @pytest.fixture(scope="module")
 def installation(stack: Stack) -> Installation:
-    installed = Installation.create(stack, namespace="shop", tell=lambda _command, _output: None)
+    installed = Installation.create(stack, namespace="brief", tell=lambda _command, _output: None)
     installed.grant()
     installed.configure()
     return installed

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-import ssl
 import time
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 
-from local.gitlab.hook_headers import signature
 from local.installation import ALIAS, SHOP, WEB, Installation, context
 from local.job import JobShell
+from tests.support.hook_delivery import deliver, group_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,15 +102,15 @@ def test_a_hook_of_a_group_ends_no_job_of_another_group(
     stack: Stack, installation: Installation, elsewhere: str
 ) -> None:
     # GitLab's stand-in sends only what is in the group, so this one is sent by hand.
-    hook = _group_hook(stack)
+    hook = group_hook(stack, ALIAS)
     shell = started(stack, WEB)
     forged = {"object_kind": "build", "build_id": shell.job.id, "build_status": "success"}
     project = stack.gitlab.control.create_project(f"{elsewhere}/forger")
 
-    assert _deliver(stack, hook, forged | {"project_id": project["id"]}) == 202
+    assert deliver(stack, ALIAS, hook, forged | {"project_id": project["id"]}) == 202
 
     assert not _has_ended(stack, shell)
-    assert _deliver(stack, hook, forged | {"project_id": shell.job.project_id}) == 202
+    assert deliver(stack, ALIAS, hook, forged | {"project_id": shell.job.project_id}) == 202
     result, _ = shell.until(ALLOWED, lambda result: result.code != 0, seconds=SOON)
     assert "reason job_finished" in result.output
     assert _has_ended(stack, shell)
@@ -180,33 +178,3 @@ def _has_ended(stack: Stack, shell: JobShell) -> bool:
         TableName=stack.aws.outputs["TableName"], Key=key, ConsistentRead=True
     ).get("Item", {})
     return "finished_at" in item
-
-
-def _group_hook(stack: Stack) -> dict[str, Any]:
-    store = boto3.client("secretsmanager", **stack.aws.client_options)
-    stored = store.get_secret_value(SecretId=stack.aws.outputs["GitLabHooksArn"])
-    hooks = json.loads(stored["SecretString"])[ALIAS]
-    (hook,) = [hook for hook in hooks if hook["scope"]["kind"] == "group"]
-    found: dict[str, Any] = hook
-    return found
-
-
-def _deliver(stack: Stack, hook: dict[str, Any], payload: dict[str, Any]) -> int:
-    """Deliver an event as GitLab would, with this hook's own secrets; the status."""
-    body = json.dumps(payload).encode()
-    delivery = secrets.token_hex(16)
-    now = int(time.time())  # noqa: TID251  the function compares it with its own clock
-    headers = {
-        "Content-Type": "application/json",
-        "X-Gitlab-Token": hook["secret_token"],
-        "webhook-id": delivery,
-        "webhook-timestamp": str(now),
-        "webhook-signature": signature(
-            hook["signing_token"], body, delivery=delivery, timestamp=now
-        ),
-    }
-    url = f"{stack.gateway.url}/webhooks/gitlab/{ALIAS}"
-    request = urllib.request.Request(url, data=body, headers=headers)
-    trust = ssl.create_default_context(cafile=str(stack.authority.certificate))
-    with urllib.request.urlopen(request, context=trust, timeout=30) as answer:
-        return int(answer.status)
