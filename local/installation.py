@@ -7,6 +7,7 @@ project on one cluster, and RBAC that lets one project into one namespace.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.kubernetes.access import create_access, grant_agent, remove_access
+from jobgate.cli.cluster_rules import AGENT_ACCOUNT
+
 from local.process import ChildFailedError
 from local.repository import push
 
@@ -89,25 +91,17 @@ class Installation:
             ),
             (["gitlab", "connect", GROUP], {"GITLAB_TOKEN": set_up}),
         ]
-        access = create_access(stack.admin, namespace=self.namespace)
-        relay = _private(folder / "relay-credential", access.relay_token)
-        own = _private(folder / "agent-credential", access.agent_token)
-        cluster = ["--server", stack.cluster.url, "--credential-file", relay]
-        if stack.cluster.ca is not None:
-            cluster += ["--ca", str(stack.cluster.ca)]
         register = ["agent", "register", AGENTS]
         commands += [
-            ([*register, "production", *cluster], {}),
-            ([*register, "staging", *cluster, "--agent-credential-file", own], {}),
+            ([*register, "production", *self.cluster_options, "--no-agent-mode"], {}),
+            ([*register, "staging", *self.cluster_options], {}),
         ]
         for arguments, secrets in commands:
             tell(shown(arguments, secrets, stack.folder), self.jobgate(*arguments, **secrets))
 
     def grant(self) -> None:
         """RBAC: the web project, the agent and the auditor, each in the one namespace."""
-        grant_agent(
-            self.stack.admin, access_namespace=self.namespace, target_namespace=self.namespace
-        )
+        self._bind("agent", "edit", f"--serviceaccount={self.namespace}:{AGENT_ACCOUNT}")
         self._bind("web", "edit", f"--group=gitlab:project:{self.projects[WEB]}")
         self._bind("auditor", "view", f"--user={AUDITOR}")
 
@@ -125,7 +119,21 @@ class Installation:
 
     def remove(self) -> None:
         """Take everything out of the cluster again, the namespace included."""
-        remove_access(self.stack.admin, namespace=self.namespace)
+        labels = f"app.kubernetes.io/part-of=jobgate,app.kubernetes.io/instance={self.namespace}"
+        kinds = "clusterrolebinding,clusterrole"
+        self.stack.admin.must("delete", kinds, f"--selector={labels}")
+        self.stack.admin.must("delete", "namespace", self.namespace, seconds=120)
+
+    @property
+    def cluster_options(self) -> list[str]:
+        """How `jobgate agent register` reaches the cluster."""
+        kubeconfig = str(self.stack.cluster.admin_kubeconfig)
+        current = self.stack.admin.must("config", "current-context").strip()
+        return [
+            *("--from-context", current),
+            *("--kubeconfig", kubeconfig),
+            *("--namespace", self.namespace),
+        ]
 
     def jobgate(self, *arguments: str, **secrets: str) -> str:
         """Run the operators' command; returns what it printed. Raises CommandFailedError."""
@@ -133,7 +141,8 @@ class Installation:
             **self.stack.aws.environment,
             **secrets,
             "JOBGATE_STACK": self.stack.aws.stack_name,
-            "PATH": str(Path(sys.executable).parent),
+            # The rest is for a kubeconfig's credential plugins.
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
             "HOME": str(self.stack.folder / "operator"),
             "NO_COLOR": "1",
             "COLUMNS": "100",

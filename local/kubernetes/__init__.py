@@ -26,7 +26,6 @@ user of this machine can reach neither etcd nor fakelet's exec. All certificates
 | `binaries` | finds or builds the four programs |
 | `clients` | kubectl and helm |
 | `cluster` | starts and stops a cluster |
-| `access` | the two accounts that an agent needs in a cluster |
 | `audit` | reads the API server's audit log |
 
 `python -m local.kubernetes` prepares binaries and clients and prints where they are.

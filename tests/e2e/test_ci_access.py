@@ -67,7 +67,7 @@ def agents(stack: Stack, installation: Installation) -> Agents:
         f".gitlab/agents/{name}/config.yaml": f"ci_access: {text}\n" for name, text in FILES.items()
     }
     push(stack, CONFIG, files, "Allow by filters")
-    ids = {name: _registered(stack, installation, name) for name in FILES}
+    ids = {name: _registered(installation, name) for name in FILES}
     deadline = time.monotonic() + _SECONDS
     while not all(_listed(installation, agent_id) for agent_id in ids.values()):
         if time.monotonic() > deadline:
@@ -75,15 +75,12 @@ def agents(stack: Stack, installation: Installation) -> Agents:
     return Agents(ids)
 
 
-def _registered(stack: Stack, installation: Installation, name: str) -> int:
-    operator = stack.folder / "operator"
-    arguments = ["--server", stack.cluster.url]
-    arguments += ["--credential-file", str(operator / "relay-credential")]
-    if stack.cluster.ca is not None:
-        arguments += ["--ca", str(stack.cluster.ca)]
+def _registered(installation: Installation, name: str) -> int:
+    arguments = list(installation.cluster_options)
     if name == "as-anyone":
-        arguments += ["--agent-credential-file", str(operator / "agent-credential")]
         arguments += ["--allow-client-impersonation"]
+    else:
+        arguments += ["--no-agent-mode"]
     answer = installation.jobgate("agent", "register", CONFIG, name, *arguments, "--json")
     return int(json.loads(answer)["id"])
 

@@ -269,15 +269,17 @@ def test_no_secret_is_in_any_log(stack: Stack, installation: Installation, job: 
     secrets = {
         "ID token": job.job.id_token,
         "run-time token": (stack.folder / "operator" / "gitlab-token").read_text(),
-        "relay credential": (stack.folder / "operator" / "relay-credential").read_text(),
-        "agent credential": (stack.folder / "operator" / "agent-credential").read_text(),
     }
+    store = boto3.client("secretsmanager", **stack.aws.client_options)
+    prefix = f"{stack.aws.outputs['ClusterSecretPrefix']}main"
+    for agent in json.loads(installation.jobgate("agent", "list", "--json"))[:2]:
+        name = f"{prefix}/{agent['id']}/relay"
+        stored = json.loads(store.get_secret_value(SecretId=name)["SecretString"])
+        secrets[f"relay credential {agent['context']}"] = stored["token"]
     view = "kubectl config view --raw -o jsonpath='{.users[0].user.token}'"
     secrets["access token"] = job.run(view).output
-    stored = boto3.client("secretsmanager", **stack.aws.client_options).get_secret_value(
-        SecretId=stack.aws.outputs["GitLabHooksArn"]
-    )
-    for hook in json.loads(stored["SecretString"])["main"]:
+    hooks = store.get_secret_value(SecretId=stack.aws.outputs["GitLabHooksArn"])
+    for hook in json.loads(hooks["SecretString"])["main"]:
         secrets |= {name: hook[name] for name in ("secret_token", "signing_token") if hook[name]}
     assert all(len(value) > 15 for value in secrets.values())
     logs = {str(log): log.read_text(errors="replace") for log in stack.folder.rglob("*.log")}

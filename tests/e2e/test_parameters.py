@@ -145,7 +145,7 @@ def other(
         gitlab.create_project(project)
     second = stack.beside(folder, "jobgate-other", PARAMETERS)
     try:
-        installed = Installation(second, installation.namespace, {}, {})
+        installed = Installation(second, "other", {}, {})
         made = Other(second, installed, _registered(stack, second, installed))
         made.push({_file(name): f"ci_access: {text}\n" for name, text in FILES.items()}, "Allow")
         for name in FILES:
@@ -156,7 +156,7 @@ def other(
 
 
 def _registered(first: Stack, second: Stack, installed: Installation) -> dict[str, int]:
-    """Issuer, webhook and agents; the clusters' credentials are the first deployment's."""
+    """Issuer, webhook and agents, with accounts of their own in the cluster."""
     gitlab = first.gitlab
     token, status_token = (second.folder / "operator" / name for name in ("token", "status-token"))
     token.write_text(gitlab.control.create_token(["read_api"]))
@@ -169,14 +169,10 @@ def _registered(first: Stack, second: Stack, installed: Installation) -> dict[st
     installed.jobgate(*issuer, *files)
     set_up = gitlab.control.create_token(["api"], group=PLATFORM, role="owner")
     installed.jobgate("gitlab", "connect", PLATFORM, GITLAB_TOKEN=set_up)
-    operator = first.folder / "operator"
-    cluster = ["--server", first.cluster.url]
-    cluster += ["--credential-file", str(operator / "relay-credential")]
-    cluster += ["--agent-credential-file", str(operator / "agent-credential")]
-    if first.cluster.ca is not None:
-        cluster += ["--ca", str(first.cluster.ca)]
     register = ("agent", "register", CONFIG)
-    answers = {n: installed.jobgate(*register, n, *cluster, "--json") for n in FILES}
+    answers = {
+        n: installed.jobgate(*register, n, *installed.cluster_options, "--json") for n in FILES
+    }
     return {name: int(json.loads(answer)["id"]) for name, answer in answers.items()}
 
 

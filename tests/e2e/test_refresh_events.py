@@ -76,12 +76,8 @@ def test_a_transferred_configuration_project_loses_its_hold_by_event_at_once(
 ) -> None:
     project = "acme/clusters"
     stack.gitlab.control.create_project(project)
-    folder = stack.folder / "operator"
-    register = ["agent", "register", project, "moving", "--server", stack.cluster.url]
-    register += ["--credential-file", str(folder / "relay-credential")]
-    if stack.cluster.ca is not None:
-        register += ["--ca", str(stack.cluster.ca)]
-    installation.jobgate(*register)
+    register = ["agent", "register", project, "moving", "--no-agent-mode"]
+    installation.jobgate(*register, *installation.cluster_options)
     entry = f"ci_access: {{projects: [{{id: {WEB}, access_as: {{ci_job: {{}}}}}}]}}\n"
     stack.gitlab.control.commit(project, {".gitlab/agents/moving/config.yaml": entry})
     asked = f"kubectl --context={project}:moving get --raw /version"
@@ -121,12 +117,8 @@ def test_a_refresh_that_failed_twice_is_done_within_seconds(
 ) -> None:
     project = "acme/late"
     created = stack.gitlab.control.create_project(project)
-    folder = stack.folder / "operator"
-    register = ["agent", "register", project, "late", "--server", stack.cluster.url]
-    register += ["--credential-file", str(folder / "relay-credential")]
-    if stack.cluster.ca is not None:
-        register += ["--ca", str(stack.cluster.ca)]
-    installation.jobgate(*register)
+    register = ["agent", "register", project, "late", "--no-agent-mode"]
+    installation.jobgate(*register, *installation.cluster_options)
     branches = f"GET /api/v4/projects/{created['id']}/repository/branches/"
     stack.gitlab.control.fail_next(branches, status=502, times=2)
 

@@ -34,7 +34,6 @@ from local.installation import (
     production_config,
 )
 from local.job import JobShell
-from local.kubernetes.access import create_access
 from local.repository import push
 from tests.support.hook_delivery import deliver, group_hook
 
@@ -122,14 +121,8 @@ def other(stack: Stack) -> Installation:
     add_issuer(installed, ca=gitlab.ca)
     set_up = gitlab.create_token(["api"], group=GROUP, role="owner")
     installed.jobgate("gitlab", "connect", GROUP, "--issuer", "other", GITLAB_TOKEN=set_up)
-    access = create_access(stack.admin, namespace=installed.namespace)
-    credential = stack.folder / "operator" / "relay-credential"
-    credential.touch(mode=0o600)
-    credential.write_text(access.relay_token)
-    cluster = ["--server", stack.cluster.url, "--credential-file", str(credential)]
-    if stack.cluster.ca is not None:
-        cluster += ["--ca", str(stack.cluster.ca)]
-    installed.jobgate("agent", "register", AGENTS, "production", *cluster, "--issuer", "other")
+    options = (*installed.cluster_options, "--no-agent-mode", "--issuer", "other")
+    installed.jobgate("agent", "register", AGENTS, "production", *options)
     return installed
 
 

@@ -255,13 +255,27 @@ def test_agent_is_found_by_its_contexts_name(ready: OperatorsStack, tmp_path: Pa
     assert ready.json("agent", "list") == []
 
 
-def test_second_registration_of_a_name_is_refused(ready: OperatorsStack, tmp_path: Path) -> None:
+def test_second_registration_renews_the_credential(ready: OperatorsStack, tmp_path: Path) -> None:
     register(ready, tmp_path, "top/agents", "prod")
-    answer = register(ready, tmp_path, "top/agents", "prod")
-    assert (answer.code, answer.err) == (
-        4,
-        f"jobgate: The agent top/agents:prod is registered already, as {FIRST}.\n",
-    )
+    renewed = a_file(tmp_path / "renewed", "canary-renewed")
+    answer = register(ready, tmp_path, "top/agents", "prod", "--credential-file", renewed)
+    assert answer.code == 0
+    secret = f"{ready.outputs['ClusterSecretPrefix']}main/{FIRST}/relay"
+    assert ready.secret(secret) == {"token": "canary-renewed"}
+    assert [row["id"] for row in ready.json("agent", "list")] == [FIRST]
+
+
+def test_second_registration_for_another_server_is_refused(
+    ready: OperatorsStack, tmp_path: Path
+) -> None:
+    register(ready, tmp_path, "top/agents", "prod")
+    other = ("--server", "https://other.example.test")
+    stolen = a_file(tmp_path / "other", "canary-other")
+    answer = register(ready, tmp_path, "top/agents", "prod", *other, "--credential-file", stolen)
+    assert answer.code == 4
+    assert "is connected to https://k8s.example.test:6443" in answer.err
+    secret = f"{ready.outputs['ClusterSecretPrefix']}main/{FIRST}/relay"
+    assert ready.secret(secret) == {"token": "canary-relay"}
 
 
 def test_gitlab_that_is_away_registers_nothing(

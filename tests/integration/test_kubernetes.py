@@ -15,21 +15,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.certificates import CertificateAuthority
-from local.kubernetes.access import AgentAccess, create_access, remove_access
-from local.kubernetes.audit import audit_events
-from local.kubernetes.clients import Answer, Client
 from local.kubernetes.cluster import Cluster
-from local.kubernetes.credentials import kubeconfig
 from local.process import free_port, wait_until
 from tests.support.kubernetes import Kubernetes, prepared, running_kubernetes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from local.kubernetes.clients import Client
+
 pytestmark = pytest.mark.stack
 
 CHART = Path(__file__).parents[2] / "local" / "demo" / "chart"
-JOB = ("--as=gitlab:ci_job:42", "--as-group=gitlab:ci_job", "--as-group=gitlab:project:7")
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +46,6 @@ def namespace(kubectl: Client) -> Iterator[str]:
     kubectl.must("create", "namespace", name)
     yield name
     kubectl.must("delete", "namespace", name, "--wait=false", "--ignore-not-found")
-
-
-@pytest.fixture(scope="module")
-def access(kubernetes: Kubernetes) -> Iterator[AgentAccess]:
-    made = create_access(kubernetes.kubectl, namespace="agents")
-    yield made
-    remove_access(kubernetes.kubectl, namespace="agents", wait=False)
-
-
-def signed_in(kubernetes: Kubernetes, token: str, home: Path) -> Client:
-    path = home / "kubeconfig"
-    cluster = kubernetes.cluster
-    path.write_text(json.dumps(kubeconfig(url=cluster.url, ca=cluster.ca, token=token)))
-    return Client(kubernetes.kubectl.program, path, home)
-
-
-@pytest.fixture
-def relay(kubernetes: Kubernetes, access: AgentAccess, tmp_path: Path) -> Client:
-    return signed_in(kubernetes, access.relay_token, tmp_path)
 
 
 def deploy(kubectl: Client, namespace: str, *, replicas: int = 1) -> None:
@@ -170,62 +148,6 @@ def test_helm_installs_upgrades_and_uninstalls(kubernetes: Kubernetes, namespace
 
     assert deployment == "2"
     assert kubernetes.kubectl.must("get", "all", "-n", namespace, "-o", "name") == ""
-
-
-def test_the_audit_log_shows_who_is_impersonated(
-    kubernetes: Kubernetes, relay: Client, namespace: str
-) -> None:
-    relay.run(
-        *("get", "configmaps", "-n", namespace, *JOB),
-        "--as-user-extra=agent.gitlab.com/project_id=7",
-    )
-
-    (event,) = (
-        event
-        for event in audit_events(kubernetes.cluster.audit_log)
-        if event["requestURI"].startswith(f"/api/v1/namespaces/{namespace}/configmaps?")
-        and "impersonatedUser" in event
-    )
-    assert event["user"]["username"] == "system:serviceaccount:agents:jobgate-relay"
-    assert event["impersonatedUser"] == {
-        "username": "gitlab:ci_job:42",
-        "groups": ["gitlab:ci_job", "gitlab:project:7", "system:authenticated"],
-        "extra": {"agent.gitlab.com/project_id": ["7"]},
-    }
-
-
-def test_rbac_bound_to_a_project_allows_one_namespace_alone(
-    kubectl: Client, relay: Client, namespace: str
-) -> None:
-    kubectl.must(
-        *("create", "rolebinding", "job", "--clusterrole=view", "--group=gitlab:project:7"),
-        *("-n", namespace),
-    )
-
-    relay.must("get", "pods", "-n", namespace, *JOB)
-    refused = relay.run("get", "pods", "-n", "default", *JOB)
-
-    assert refused == Answer(
-        1,
-        "",
-        'Error from server (Forbidden): pods is forbidden: User "gitlab:ci_job:42" cannot list '
-        'resource "pods" in API group "" in the namespace "default"\n',
-    )
-
-
-def test_secrets_and_tokens_are_not_in_the_audit_log(
-    kubernetes: Kubernetes, kubectl: Client, access: AgentAccess, namespace: str
-) -> None:
-    kubectl.must(
-        *("create", "secret", "generic", "s", "--from-literal=k=canary-4711", "-n", namespace)
-    )
-
-    log = kubernetes.cluster.audit_log.read_text()
-
-    assert f"/namespaces/{namespace}/secrets" in log
-    assert "Y2FuYXJ5LTQ3MTE=" not in log
-    assert access.relay_token not in log
-    assert kubernetes.cluster.admin_kubeconfig.stat().st_mode & 0o077 == 0
 
 
 def test_pythons_strict_verification_accepts_the_api_server(kubernetes: Kubernetes) -> None:

@@ -14,6 +14,7 @@ from jobgate.cli.cluster_rules import AGENT_ACCOUNT, RELAY_ACCOUNT, Holder
 from jobgate.core.agent import AsAgent, AsCIJob, AsIdentity
 from typer.testing import CliRunner
 
+from local.kubernetes.audit import audit_events
 from local.kubernetes.clients import Client
 from local.kubernetes.credentials import kubeconfig
 from tests.support.builders import an_agent, an_entry
@@ -271,6 +272,44 @@ def test_agents_account_has_what_is_bound_to_it_and_nothing_else(
     assert whoami(agent, "--as=x") is None
     assert agent.run("create", "token", AGENT_ACCOUNT, namespace).code == 1
     assert agent.run("create", "token", RELAY_ACCOUNT, namespace).code == 1
+
+
+def test_the_audit_log_shows_who_is_impersonated(
+    kubernetes: Kubernetes, accounts: Mapping[str, Accounts]
+) -> None:
+    accounts["constrained"].relay.run(
+        *("get", "pods", "--namespace=kube-public", *JOB),
+        "--as-user-extra=agent.gitlab.com/project_id=7",
+    )
+
+    (event,) = (
+        event
+        for event in audit_events(kubernetes.cluster.audit_log)
+        if event["requestURI"].startswith("/api/v1/namespaces/kube-public/pods?")
+        and "impersonatedUser" in event
+    )
+    assert event["user"]["username"] == "system:serviceaccount:constrained:jobgate-relay"
+    assert event["impersonatedUser"] == {
+        "username": "gitlab:ci_job:42",
+        "groups": ["gitlab:ci_job", "gitlab:project:7", "system:authenticated"],
+        "extra": {"agent.gitlab.com/project_id": ["7"]},
+    }
+
+
+def test_secrets_and_tokens_are_not_in_the_audit_log(
+    kubernetes: Kubernetes, accounts: Mapping[str, Accounts]
+) -> None:
+    kubernetes.kubectl.must(
+        *("create", "secret", "generic", "s", "--from-literal=k=canary-4711", "--namespace=legacy")
+    )
+
+    log = kubernetes.cluster.audit_log.read_text()
+
+    assert "/namespaces/legacy/secrets" in log
+    assert "Y2FuYXJ5LTQ3MTE=" not in log
+    signed_in = json.loads(accounts["legacy"].relay.kubeconfig.read_text())
+    assert signed_in["users"][0]["user"]["token"] not in log
+    assert kubernetes.cluster.admin_kubeconfig.stat().st_mode & 0o077 == 0
 
 
 def test_form_is_the_clusters_own_where_a_context_is_named(kubernetes: Kubernetes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,9 +50,8 @@ NEW = registration.NewAgent(
     name="prod",
     server="https://k8s.example.test:6443",
     ca=None,
-    relay_credential=TOKEN,
-    agent_credential=CredentialFile("token", {"token": "canary-agent"}),
 )
+BOTH = (TOKEN, CredentialFile("token", {"token": "canary-agent"}))
 
 
 @pytest.fixture
@@ -65,8 +65,16 @@ def stack() -> Iterator[OperatorsStack]:
         yield made
 
 
-def register(stack: OperatorsStack, agent: registration.NewAgent = NEW) -> int:
-    return registration.register(stack, stack.stack, stack.breakable_table, agent)
+def register(
+    stack: OperatorsStack,
+    agent: registration.NewAgent = NEW,
+    credentials: tuple[CredentialFile, CredentialFile | None] = BOTH,
+) -> int:
+    table = stack.breakable_table
+    described = stack.stack
+    agent_id = registration.reserve(table, agent)
+    registration.register(stack, described, table, agent, agent_id, credentials=credentials)
+    return agent_id
 
 
 def remove(stack: OperatorsStack, agent_id: int = FIRST) -> None:
@@ -133,8 +141,7 @@ def test_taken_over_id_is_refused_to_a_second_agent(stack: OperatorsStack) -> No
 
 def test_name_is_unique_in_its_project_alone(stack: OperatorsStack) -> None:
     register(stack)
-    with pytest.raises(Refused, match="registered already"):
-        register(stack)
+    assert register(stack) == FIRST
     elsewhere = replace(NEW, project=replace(PROJECT, project_id=51))
     assert register(stack, elsewhere) == FIRST + 1
 
@@ -183,7 +190,7 @@ def test_project_is_a_known_root_from_its_first_agent_on(stack: OperatorsStack) 
 
 
 def test_agent_without_a_credential_of_its_own_has_none(stack: OperatorsStack) -> None:
-    register(stack, replace(NEW, agent_credential=None))
+    register(stack, credentials=(TOKEN, None))
     cluster = agent_items.cluster_of(stack.table.get(items.cluster_key("main", FIRST)))
     assert cluster is not None
     assert cluster.agent_credential is None
@@ -231,25 +238,64 @@ def test_registration_that_breaks_off_grants_nothing_and_completes(
 
 
 def test_every_break_of_a_registration_is_tried() -> None:
-    # One describes the stack, one reads its settings, two reserve the id, one looks whether it's
-    # complete, one writes the connection, two the secrets, one the index, two the configuration
+    # One describes the stack, one reads its settings, two reserve the id, one looks which server
+    # is connected, one writes the connection, two the secrets, one the index, two the configuration
     # project.
     assert calls_of_a_registration() == 11
 
 
-@pytest.mark.parametrize("change", [{"server": "https://other.test"}, {"agent_credential": None}])
-def test_broken_registration_is_not_completed_for_another_cluster(
-    stack: OperatorsStack, change: dict[str, object]
-) -> None:
+def test_broken_registration_is_not_completed_for_another_cluster(stack: OperatorsStack) -> None:
     stack.calls.clear()
     stack.break_after = 7
     with pytest.raises(AWSError):
         register(stack)
     stack.break_after = None
-    other = replace(NEW, relay_credential=CredentialFile("token", {"token": "other"}), **change)
+    other = CredentialFile("token", {"token": "other"})
     with pytest.raises(Refused):
-        register(stack, other)
+        register(stack, replace(NEW, server="https://other.test"), (other, None))
     assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") != {"token": "other"}
+
+
+def test_a_registered_agents_other_server_is_refused_where_it_is_stored_too(
+    stack: OperatorsStack,
+) -> None:
+    agent_id = register(stack)
+    other = replace(NEW, server="https://other.test")
+    with pytest.raises(Refused):
+        registration.register(
+            stack, stack.stack, stack.table, other, agent_id, credentials=(BOTH[1], None)
+        )
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") == {"token": "canary-relay"}
+
+
+def test_second_registration_replaces_what_the_connection_says(stack: OperatorsStack) -> None:
+    register(stack)
+    renewed = CredentialFile("token", {"token": "canary-renewed"})
+    changed = replace(NEW, tls_server_name="k8s.example.test")
+    assert register(stack, changed, (renewed, None)) == FIRST
+    cluster = agent_items.cluster_of(stack.table.get(items.cluster_key("main", FIRST)))
+    assert cluster is not None
+    assert (cluster.tls_server_name, cluster.agent_credential) == ("k8s.example.test", None)
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/relay") == {"token": "canary-renewed"}
+    assert stack.secret(f"jobgate/jg/cluster/main/{FIRST}/agent") is None
+
+
+@pytest.mark.parametrize("survived", range(1, 12))
+def test_repair_that_breaks_off_leaves_the_agent_at_work_and_completes(
+    stack: OperatorsStack, survived: int
+) -> None:
+    register(stack)
+    renewed = CredentialFile("token", {"token": "canary-renewed"})
+    stack.calls.clear()
+    stack.break_after = survived
+    with contextlib.suppress(AWSError):
+        register(stack, credentials=(renewed, BOTH[1]))
+    stack.break_after = None
+    secret = f"jobgate/jg/cluster/main/{FIRST}/relay"
+    assert stack.secret(secret)["token"] in ("canary-relay", "canary-renewed")
+    assert listed(stack) == {FIRST: "prod"}
+    assert register(stack, credentials=(renewed, BOTH[1])) == FIRST
+    assert stack.secret(secret) == {"token": "canary-renewed"}
 
 
 @pytest.mark.parametrize("survived", range(1, 16))

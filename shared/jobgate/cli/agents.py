@@ -2,15 +2,14 @@
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobgate.adapters import agent_items, items
-from jobgate.adapters.refresh_queue import SQSRefreshQueue
-from jobgate.cli import agent_ids, cluster_credentials, gitlab_calls, inputs, registration
+from jobgate.cli import agent_ids, gitlab_calls, registration
 from jobgate.cli.agent_ids import AgentIds
+from jobgate.cli.agent_register import register
 from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, connect
 from jobgate.cli.problems import problem_as_json, problem_line
 from jobgate.cli.records import removal_record, write_record
@@ -25,109 +24,7 @@ Reference = Annotated[
 ]
 
 
-@commands.command("register")
-def register(
-    context: typer.Context,
-    project: Annotated[str, typer.Argument(metavar="GROUP/PROJECT")],
-    name: Annotated[str, typer.Argument(help="The folder's name below .gitlab/agents.")],
-    *,
-    server: Annotated[str, typer.Option("--server", help="The Kubernetes API's https URL.")],
-    stack: StackName,
-    credential_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--credential-file",
-            help="The relay's credential, which may impersonate: a token, JSON, or PEM.",
-        ),
-    ] = None,
-    eks: Annotated[
-        str | None,
-        typer.Option(
-            "--eks",
-            metavar="REGION/CLUSTER",
-            help="In place of the file: an EKS cluster, by the relay's own identity.",
-        ),
-    ] = None,
-    eks_role: Annotated[
-        str | None,
-        typer.Option("--eks-role", metavar="ARN", help="The role that the relay assumes for it."),
-    ] = None,
-    ca: Annotated[Path | None, typer.Option("--ca", help="The cluster's CA, as PEM.")] = None,
-    tls_server_name: Annotated[
-        str | None,
-        typer.Option("--tls-server-name", help="The certificate's name, if it isn't the URL's."),
-    ] = None,
-    agent_credential_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--agent-credential-file",
-            help="The agent's own rights, for `access_as: agent`; without it that is refused.",
-        ),
-    ] = None,
-    agent_eks_role: Annotated[
-        str | None,
-        typer.Option(
-            "--agent-eks-role", metavar="ARN", help="The same, as a role that the relay assumes."
-        ),
-    ] = None,
-    allow_client_impersonation: Annotated[
-        bool,
-        typer.Option(
-            "--allow-client-impersonation",
-            help="In agent mode let kubectl choose: --as, --as-group, --as-uid, --as-user-extra.",
-        ),
-    ] = False,
-    wanted_id: Annotated[
-        int | None, typer.Option("--id", help="Take over the id of one of GitLab's own agents.")
-    ] = None,
-    issuer: IssuerAlias = None,
-    as_json: AsJSON = False,
-) -> None:
-    """Register an agent. After a run that broke off, the same command completes it."""
-    name = inputs.agent_name(name)
-    server = inputs.https_url(server, "--server")
-    if wanted_id is not None:
-        inputs.taken_over_id(wanted_id)
-    authority = None if ca is None else _authority(ca)
-    relay = cluster_credentials.relay_credential(credential_file, eks, eks_role)
-    own = cluster_credentials.agent_credential(agent_credential_file, eks, agent_eks_role)
-    if own == relay:
-        raise InvalidRequest("The agent's own rights can't be the relay's: name another role.")
-    if allow_client_impersonation and own is None:
-        raise InvalidRequest(
-            "--allow-client-impersonation needs rights of the agent's own: "
-            "--agent-credential-file, or --agent-eks-role."
-        )
-    connected = connect(context, stack, as_json=as_json)
-    connected.registry.known_base_url()
-    chosen = connected.registry.issuer(issuer)
-    found = gitlab_calls.read_project(connected, chosen, project)
-    agent = registration.NewAgent(
-        issuer=chosen.alias,
-        project=found,
-        name=name,
-        server=server,
-        ca=authority,
-        relay_credential=relay,
-        agent_credential=own,
-        allow_client_impersonation=allow_client_impersonation,
-        tls_server_name=None if tls_server_name is None else inputs.host_name(tls_server_name),
-        wanted_id=wanted_id,
-    )
-    agent_id = registration.register(connected.aws, connected.stack, connected.table, agent)
-    # Each with an id of its own: the registration is new, even where the last commit isn't.
-    queue = SQSRefreshQueue(connected.aws, connected.stack.refresh_queue_url)
-    queue.send(chosen.alias, found.project_id, deduplication_id=None)
-    output = connected.output
-    output.say(f"Registered {found.path}:{name} as agent {agent_id} of {chosen.alias!r}.")
-    if own is None:
-        output.say("It has no credential of its own, so `access_as: agent` is refused.")
-    branch = found.default_branch or "the default branch"
-    output.say(f"Next: push .gitlab/agents/{name}/config.yaml to {branch} of {found.path}.")
-    output.result(
-        {"id": agent_id, "issuer": chosen.alias, "name": name, "project_id": found.project_id}
-        | {"context": f"{found.path}:{name}", "agent_mode": own is not None}
-    )
+commands.command("register")(register)
 
 
 @commands.command("list")
@@ -221,10 +118,6 @@ def _name_of(ids: AgentIds, agent_id: int) -> tuple[int, str]:
     if ids.is_tombstone(agent_id):
         raise InvalidRequest(f"The agent {agent_id} was removed.")
     raise InvalidRequest(f"There is no agent {agent_id}: see `jobgate agent list`.")
-
-
-def _authority(path: Path) -> str:
-    return inputs.certificate_authority(inputs.read_file(path, "--ca"), "--ca")
 
 
 def _rows(connected: Connected, alias: str) -> list[dict[str, str | int | None]]:

@@ -31,7 +31,6 @@ AGENT_ACCOUNT = "jobgate-agent"
 
 _RBAC = "rbac.authorization.k8s.io"
 _AUTHENTICATION = "authentication.k8s.io"
-_LABELS = {"app.kubernetes.io/part-of": "jobgate"}
 _MODE = "user-info"
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 # What clients ask beside resources (discovery, OpenAPI, version, health) they read.
@@ -139,9 +138,9 @@ def manifests(holder: Holder, impersonated: Impersonated, form: Form) -> list[di
     found: list[dict[str, Any]] = []
     if namespace is not None:
         found += [
-            _object("v1", "Namespace", namespace),
-            _object("v1", "ServiceAccount", RELAY_ACCOUNT, namespace),
-            _object("v1", "ServiceAccount", AGENT_ACCOUNT, namespace),
+            _object("v1", "Namespace", namespace, holder),
+            _object("v1", "ServiceAccount", RELAY_ACCOUNT, holder, namespace),
+            _object("v1", "ServiceAccount", AGENT_ACCOUNT, holder, namespace),
             *_bound("Role", "jobgate-token-renewal", _renewal(), holder),
         ]
     rules = list(_rules(impersonated, form))
@@ -190,8 +189,8 @@ def _bound(
         subject = {"kind": "ServiceAccount", "name": RELAY_ACCOUNT, "namespace": holder.namespace}
     version = f"{_RBAC}/v1"
     return [
-        _object(version, kind, name, namespace) | {"rules": rules},
-        _object(version, f"{kind}Binding", name, namespace)
+        _object(version, kind, name, holder, namespace) | {"rules": rules},
+        _object(version, f"{kind}Binding", name, holder, namespace)
         | {
             "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": name},
             "subjects": [subject],
@@ -199,8 +198,14 @@ def _bound(
     ]
 
 
-def _object(version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
-    metadata = {"name": name, "labels": dict(_LABELS)}
+def _object(
+    version: str, kind: str, name: str, holder: Holder, namespace: str | None = None
+) -> dict[str, Any]:
+    """An object's head; by its labels everything of one set of accounts is found again."""
+    labels = {"app.kubernetes.io/part-of": "jobgate"}
+    if holder.namespace is not None:
+        labels["app.kubernetes.io/instance"] = holder.namespace
+    metadata = {"name": name, "labels": labels}
     if namespace is not None:
         metadata["namespace"] = namespace
     return {"apiVersion": version, "kind": kind, "metadata": metadata}

@@ -1,31 +1,18 @@
 """`jobgate rbac`: the least rights for the relay's account, as objects to apply."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import yaml
 
 from jobgate.cli import agents, cluster_rules, inputs
-from jobgate.cli.cluster_rules import Form, Holder
+from jobgate.cli.agent_register import Kubeconfig, Namespace
+from jobgate.cli.cluster_access import role_name, whom_of
+from jobgate.cli.cluster_rules import Form, Holder, Impersonated
 from jobgate.cli.connect import AsJSON, IssuerAlias, connect
 from jobgate.cli.operators_cluster import OperatorsCluster
 from jobgate.cli.output import Output
-from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from jobgate.cli.cluster_rules import Impersonated
-    from jobgate.cli.connect import Connected
-
-Namespace = Annotated[
-    str, typer.Option("--namespace", help="Where the two ServiceAccounts are, in the cluster.")
-]
-Kubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="In place of kubectl's usual files.")
-]
 
 
 def rbac(
@@ -76,26 +63,6 @@ def rbac(
         whom = whom_of(connected, alias, agent_id, project_id)
     holder = Holder(name=name, namespace=namespace if group is None else None, group=group)
     _print(output, holder, whom, form)
-
-
-def role_name(namespace: str | None) -> str:
-    """The ClusterRole's: with the namespace, so that two sets of accounts share no rights."""
-    return "jobgate-relay" if namespace is None else f"jobgate-relay:{namespace}"
-
-
-def whom_of(
-    connected: Connected, alias: str, agent_id: int, project_id: int, *, with_jobs: bool = False
-) -> Impersonated:
-    """Whom an agent's relay has to act as, by its stored configuration."""
-    is_default = connected.registry.issuer(alias).is_default
-    snapshot = read_snapshots(connected, alias, [agent_id]).get(agent_id)
-    return cluster_rules.of_agent(
-        agent_id,
-        project_id,
-        snapshot,
-        alias=None if is_default else alias,
-        with_jobs=with_jobs,
-    )
 
 
 def _print(output: Output, holder: Holder, whom: Impersonated, form: Form) -> None:

@@ -5,7 +5,7 @@ an agent that its configuration project lists. So registering writes, in this or
 
 1. the id, together with the reservation of the name (one UpdateItem, `agent_ids.reserve`);
 2. the connection, only if there is none: a second run for another server is refused before any
-   credential is stored, so a credential never ends up beside a server that it isn't for;
+   credential is made or stored, so a credential never ends up beside a server that it isn't for;
 3. the credentials, under names that follow from the id;
 4. the agent in its own project's subject index (implicit access), since the index must be a
    superset of the snapshots;
@@ -13,8 +13,9 @@ an agent that its configuration project lists. So registering writes, in this or
 6. the refresh message. If only this is lost, `reconcile` does the same within minutes.
 
 A run that breaks before 5 leaves nothing that grants access, and the same command again takes up
-the reserved id and completes. Removing goes the other way round: first what grants, last the name,
-so that a broken removal is completed by running it again.
+the reserved id and completes. Of a registered agent it renews the credentials, and replaces what
+else the connection says, as long as the server is the same. Removing goes the other way round:
+first what grants, last the name, so that a broken removal is completed by running it again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from jobgate.ports import GitLabProject
 
 
+Given = CredentialFile | EKSCredential
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAgent:
     """An agent to register; `wanted_id` takes over one of GitLab's."""
@@ -50,37 +54,48 @@ class NewAgent:
     name: str
     server: str
     ca: str | None
-    relay_credential: CredentialFile | EKSCredential
-    agent_credential: CredentialFile | EKSCredential | None
     allow_client_impersonation: bool = False
     tls_server_name: str | None = None
     wanted_id: int | None = None
 
 
-def register(aws: AWSCall, stack: Stack, table: Table, agent: NewAgent) -> int:
-    """Steps 1 to 5; the caller sends the message. The agent's id."""
-    project_id = agent.project.project_id
+def reserve(table: Table, agent: NewAgent) -> int:
+    """Step 1; the agent's id. Raises Refused where it is connected to another server."""
     settings = items.settings_of(table.get(items.SETTINGS_KEY))
     agent_id = agent_ids.reserve(
         table,
         agent.issuer,
-        project_id=project_id,
+        project_id=agent.project.project_id,
         name=agent.name,
         wanted=agent.wanted_id,
         above=None if settings is None else settings.ids_above,
     )
-    listed = config_project(table, agent.issuer, project_id)
-    if listed is not None and agent_id in listed.agents:
-        context = f"{agent.project.path}:{agent.name}"
-        raise Refused(f"The agent {context} is registered already, as {agent_id}.")
-    _write_connection(table, _connection(stack, agent, agent_id))
+    _same_server(_stored(table, agent.issuer, agent_id), agent, agent_id)
+    return agent_id
+
+
+def register(
+    aws: AWSCall,
+    stack: Stack,
+    table: Table,
+    agent: NewAgent,
+    agent_id: int,
+    *,
+    credentials: tuple[Given, Given | None],
+) -> None:
+    """Steps 2 to 5; the caller sends the message. The credentials are the relay's and its own."""
+    connection = _connection(stack, agent, agent_id, credentials)
+    before = _write_connection(table, connection, agent)
     prefix = _secret_prefix(stack, agent.issuer, agent_id)
-    for name, given in (("relay", agent.relay_credential), ("agent", agent.agent_credential)):
+    for name, given in zip(("relay", "agent"), credentials, strict=True):
         if isinstance(given, CredentialFile):
             stored_secrets.write(aws, f"{prefix}/{name}", given.value)
-    _add_to_own_index(table, agent.issuer, project_id, agent_id)
+    if before != connection:
+        table.put(agent_items.cluster_item(connection))
+    if before.agent_credential is not None and credentials[1] is None:
+        stored_secrets.delete(aws, f"{prefix}/agent")
+    _add_to_own_index(table, agent.issuer, agent.project.project_id, agent_id)
     _list_in_project(table, agent, agent_id)
-    return agent_id
 
 
 def remove(
@@ -111,9 +126,11 @@ def _secret_prefix(stack: Stack, issuer: str, agent_id: int) -> str:
     return f"{stack.cluster_secret_prefix}{issuer}/{agent_id}"
 
 
-def _connection(stack: Stack, agent: NewAgent, agent_id: int) -> ClusterConnection:
+def _connection(
+    stack: Stack, agent: NewAgent, agent_id: int, credentials: tuple[Given, Given | None]
+) -> ClusterConnection:
     prefix = _secret_prefix(stack, agent.issuer, agent_id)
-    own = agent.agent_credential
+    relay, own = credentials
     return ClusterConnection(
         issuer=agent.issuer,
         agent_id=agent_id,
@@ -121,28 +138,39 @@ def _connection(stack: Stack, agent: NewAgent, agent_id: int) -> ClusterConnecti
         config_project_id=agent.project.project_id,
         server=agent.server,
         ca=agent.ca,
-        relay_credential=_reference(agent.relay_credential, f"{prefix}/relay"),
+        relay_credential=_reference(relay, f"{prefix}/relay"),
         agent_credential=None if own is None else _reference(own, f"{prefix}/agent"),
         allow_client_impersonation=agent.allow_client_impersonation,
         tls_server_name=agent.tls_server_name,
     )
 
 
-def _reference(given: CredentialFile | EKSCredential, secret: str) -> ClusterCredential:
+def _reference(given: Given, secret: str) -> ClusterCredential:
     if isinstance(given, EKSCredential):
         return given
     return Credential(kind=given.kind, secret=secret)
 
 
-def _write_connection(table: Table, connection: ClusterConnection) -> None:
+def _write_connection(
+    table: Table, connection: ClusterConnection, agent: NewAgent
+) -> ClusterConnection:
+    """The connection as it's stored now: the given one where there was none."""
     if table.put_new(agent_items.cluster_item(connection)):
-        return
-    key = items.cluster_key(connection.issuer, connection.agent_id)
-    stored = agent_items.cluster_of(table.get(key))
-    if stored != connection:
+        return connection
+    stored = _stored(table, connection.issuer, connection.agent_id)
+    _same_server(stored, agent, connection.agent_id)
+    return stored or connection
+
+
+def _stored(table: Table, issuer: str, agent_id: int) -> ClusterConnection | None:
+    return agent_items.cluster_of(table.get(items.cluster_key(issuer, agent_id)))
+
+
+def _same_server(stored: ClusterConnection | None, agent: NewAgent, agent_id: int) -> None:
+    if stored is not None and stored.server != agent.server:
         raise Refused(
-            "An unfinished registration of this agent says otherwise about its cluster: give the "
-            f"same values, or first run `jobgate agent remove {connection.agent_id}`."
+            f"The agent {agent.project.path}:{agent.name} is connected to {stored.server}: give "
+            f"that as --server, or first run `jobgate agent remove {agent_id}`."
         )
 
 

@@ -2,17 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local.kubernetes.access import AgentAccess
 from local.kubernetes.audit import audit_events
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def test_tokens_are_not_shown() -> None:
-    access = AgentAccess("jobgate", "canary-1", "canary-2")
-
-    assert repr(access) == "AgentAccess(namespace='jobgate')"
 
 
 def test_audit_log_leaves_out_an_unfinished_line_and_what_was_read(tmp_path: Path) -> None:
