@@ -59,7 +59,7 @@ def client_identity(
 
 def _asked(incoming: IncomingRequest) -> list[str]:
     names = (name for name, _ in incoming.headers)
-    return [n for n in names if n.strip().lower().replace("_", "-").startswith(_IMPERSONATION)]
+    return [n for n in names if n.strip().lower().startswith(_IMPERSONATION)]
 
 
 def _extra(incoming: IncomingRequest) -> dict[str, list[str]]:
