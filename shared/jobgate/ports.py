@@ -297,9 +297,9 @@ class ClusterGateway(Protocol):
 class Response:
     """What a streaming handler answers. Of `body` the same holds as of `UpstreamResponse.chunks`.
 
-    An exception out of `body` breaks the stream visibly, where its end would look like success.
-    With `status_if_empty` nothing is sent before the first byte, and a body without any is answered
-    with that status: 204 is the one kind of empty answer that every front carries.
+    An exception out of `body` breaks the stream visibly, where its end would look like success. A
+    body without a single byte gets a line feed, unless the status is 204 or 304: no other empty
+    answer is carried by every front.
     With a `length`, the body's bytes, nothing waits behind the last one, so that the end travels
     with it.
     """
@@ -307,7 +307,6 @@ class Response:
     status: int
     headers: Sequence[tuple[str, str]]
     body: Iterator[bytes]
-    status_if_empty: int | None = None
     length: int | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -52,8 +53,27 @@ def test_a_silent_pods_log_is_empty(
     log.touch()
     stack.admin.must("run", "mute", "--image=mute", where)
     stack.admin.must("wait", "--for=condition=ready", "pod/mute", "--timeout=30s", where)
-    result = shell.run("kubectl logs mute | od -c")
-    assert result.output == "0000000\n"
+    assert shell.run("kubectl logs mute | od -c").output == "0000000\n"
+
+
+def test_a_followed_log_of_a_pod_that_ends_without_a_word_is_empty(
+    stack: Stack, shell: JobShell, installation: Installation
+) -> None:
+    where = f"--namespace={installation.namespace}"
+    log = stack.folder / "kubernetes" / "pods" / installation.namespace / "mum" / "mum.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    stack.admin.must("run", "mum", "--image=mum", where)
+    stack.admin.must("wait", "--for=condition=ready", "pod/mum", "--timeout=30s", where)
+    following = shell.begin("kubectl logs -f mum")
+    asked = stack.folder / "kubernetes" / "fakelet.log"
+    until = time.monotonic() + 30
+    while "/mum/mum" not in asked.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    stack.admin.must("delete", "pod", "mum", "--grace-period=0", "--force", where)
+    output, _ = following.communicate(timeout=30)
+    assert (output, following.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize("kind", ["strategic", "merge", "json"])

@@ -151,11 +151,16 @@ def test_open_streams_end_with_the_right_to_them(
     log = stack.gateway.logs
     silence = _awaited_log(stack, shell, silent)
     logs = Running.start(shell, f"kubectl logs -f {pod}")
-    watch = Running.start(shell, "kubectl get pods --watch")
+    watch = Running.start(shell, "kubectl get pods --watch --show-labels")
     objects = Running.start(shell, "kubectl get pods --watch --output=json")
     logs.until("running for 1 s")
     watch.until(pod)
     objects.until(pod)
+    # What they list comes before their watches are open, a change after it doesn't.
+    turn, where = f"job-{shell.job.id}", f"--namespace={installation.namespace}"
+    stack.admin.must("label", "pod", pod, f"turn={turn}", "--overwrite", where)
+    watch.until(turn)
+    objects.until(turn)
 
     take_away(installation, shell)
     codes = logs.end(), silence.end(), watch.end(), objects.end()

@@ -261,28 +261,57 @@ def test_a_backends_401_is_its_own_and_is_sent_once(parts: RelayParts, prefix: s
 LOG = "/api/v1/namespaces/x/pods/p/log"
 
 
+@pytest.mark.parametrize("query", [(), (("follow", "false"),), (("follow", "true"),)])
 @pytest.mark.parametrize(
-    ("path", "query", "status", "expected"),
+    ("path", "status", "pieces", "expected"),
     [
-        (LOG, (), 200, 204),
-        (LOG, (("follow", "false"),), 200, 204),
-        (LOG, (("follow", "true"),), 200, None),
-        (LOG, (("follow", ""),), 200, None),
-        (LOG, (), 404, None),
-        ("/api/v1/pods", (), 200, None),
-        ("/api/v1/namespaces/x/services/s/proxy/", (), 200, None),
+        (LOG, 200, [], (204, b"")),
+        (LOG, 200, [b"", b""], (204, b"")),
+        (LOG, 200, [b"", b"late", b"", b"r"], (200, b"later")),
+        (LOG, 404, [], (404, b"")),
+        ("/api/v1/pods", 200, [], (200, b"")),
+        ("/api/v1/namespaces/x/services/s/proxy/", 200, [], (200, b"")),
     ],
 )
-def test_a_whole_log_may_be_empty(
+def test_a_log_may_be_empty(
     parts: RelayParts,
     path: str,
     query: tuple[tuple[str, str], ...],
     status: int,
-    expected: int | None,
+    pieces: list[bytes],
+    expected: tuple[int, bytes],
 ) -> None:
     """Else `kubectl logs` of a silent pod shows the byte that a streamed answer must have."""
-    parts.clusters.answer = Answer(status, (), [])
-    assert _ask(parts, a_request(path, query=query)).status_if_empty == expected
+    parts.clusters.answer = Answer(status, (), pieces)
+    response = _ask(parts, a_request(path, query=query))
+    body = b"".join(response.body)
+    assert (response.status, body) == expected
+    record = _record(parts)
+    assert (record["status"], record["bytes_out"], record["ended"]) == (
+        *(expected[0], len(expected[1])),
+        "complete",
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Unavailable("reset"), 502), (TimedOut("silence"), 502)]
+)
+def test_a_log_that_breaks_off_before_its_first_byte_is_refused(
+    parts: RelayParts, error: Exception, code: int
+) -> None:
+    parts.clusters.answer = Answer(200, (), [b"", error])
+    assert _ask(parts, a_request(LOG)).status == code
+    assert parts.clusters.answer.closed
+    assert _record(parts)["reason"] == "upstream_unreachable"
+
+
+def test_a_failure_of_our_own_before_a_logs_first_byte_lets_go_of_the_cluster(
+    parts: RelayParts,
+) -> None:
+    parts.clusters.answer = Answer(200, (), [ValueError("canary")])
+    with pytest.raises(ValueError, match="canary"):
+        _ask(parts, a_request(LOG))
+    assert parts.clusters.answer.closed
 
 
 # --- Refused, and nothing sent ---
@@ -428,7 +457,11 @@ def test_a_credential_that_can_not_be_sent_sends_nothing(parts: RelayParts, secr
 
 
 @pytest.mark.parametrize(
-    "path", ["/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v3"]
+    "path",
+    [
+        *("/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v3"),
+        *("/%61pi", "/ap%69s/apps", "/%76ersion"),
+    ],
 )
 def test_where_no_resource_is_asked_for_a_refusal_is_plain_text(
     parts: RelayParts, path: str
@@ -442,7 +475,9 @@ def test_where_no_resource_is_asked_for_a_refusal_is_plain_text(
     assert "reason job_unknown, decision d-1" in body
 
 
-@pytest.mark.parametrize("path", ["/api/v1/pods", "/apis/apps/v1/namespaces/x/deployments/d"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/pods", "/%61pi/v1/pods", "/apis/apps/v1/namespaces/x/deployments/d"]
+)
 def test_other_refusals_are_status_objects(parts: RelayParts, path: str) -> None:
     parts.store.facts = some_facts(snapshot=None)
     response = _ask(parts, a_request(path))

@@ -38,6 +38,9 @@ ALL_STOPPED = some_facts(
 )
 
 
+LOG = "/api/v1/namespaces/a/pods/p/log"
+
+
 @dataclass
 class Scripted:
     """An answer whose pieces come at set times, in seconds from the request on."""
@@ -175,10 +178,42 @@ def test_a_stream_that_never_pauses_is_cut_as_well(scripted: Scripted) -> None:
     for number in range(1000):
         scripted.at(1 + number / 100, b"x")
 
-    body, broken = _all(scripted.ask(TEXT, path="/api/v1/namespaces/a/pods/p/log"))
+    body, broken = _all(scripted.ask(TEXT, path=LOG))
 
     assert broken == "StreamCut"
     assert len(body) <= 350
+
+
+@pytest.mark.parametrize("facts", [FINISHED, ALL_STOPPED])
+def test_a_log_without_a_byte_so_far_is_refused(scripted: Scripted, facts: RelayFacts) -> None:
+    scripted.at(20, scripted.facts(facts))
+    scripted.at(60, b"late")
+
+    response = scripted.ask(TEXT, path=LOG, follow="true")
+
+    assert response.status == 403
+    assert json.loads(b"".join(response.body))["kind"] == "Status"
+    assert scripted.parts.clock.now <= NOW + 20 + 3 + 0.5
+    assert isinstance(scripted.parts.clusters.answer, Answer)
+    assert scripted.parts.clusters.answer.closed
+    record = scripted.record
+    assert (record["outcome"], record["ended"], record["status"]) == ("allowed", "revoked", 403)
+
+
+def test_a_log_without_a_byte_at_lambdas_end_is_a_time_out(scripted: Scripted) -> None:
+    scripted.parts.tokens.known["good"] = a_token(expires_at=int(NOW) + 3600)
+    scripted.at(2000, b"late")
+    assert scripted.ask(TEXT, path=LOG, follow="true").status == 504
+    assert NOW + 895 < scripted.parts.clock.now < NOW + 899
+
+
+def test_a_log_that_has_begun_breaks_off(scripted: Scripted) -> None:
+    scripted.at(20, b"line\n")
+    scripted.at(30, scripted.facts(FINISHED))
+    scripted.at(60, b"late")
+    response = scripted.ask(TEXT, path=LOG, follow="true")
+    assert response.status == 200
+    assert _all(response) == (b"line\n", "StreamCut")
 
 
 def test_an_event_that_had_begun_is_completed_and_no_other_follows(scripted: Scripted) -> None:

@@ -151,30 +151,6 @@ def test_an_answer_has_a_byte_unless_it_may_not(
     assert worker.api.answer().content == content
 
 
-@pytest.mark.parametrize(
-    ("pieces", "status", "content"),
-    [
-        ((), 204, b""),
-        ((b"", b""), 204, b""),
-        ((b"", b"late", b"", b"r"), 200, b"later"),
-    ],
-)
-def test_an_answer_may_wait_for_its_first_byte_to_know_its_status(
-    worker: Worker, pieces: tuple[bytes, ...], status: int, content: bytes
-) -> None:
-    worker.handler = lambda _event, _context: replace(_answer(*pieces), status_if_empty=204)
-    worker.api.give({})
-    posted = worker.api.answer()
-    assert (posted.prelude["statusCode"], posted.content) == (status, content)
-
-
-def test_a_body_that_fails_while_its_head_waits_is_a_failure(worker: Worker) -> None:
-    failing = _failing(b"", error=ValueError("canary"))
-    worker.handler = lambda _event, _context: replace(failing, status_if_empty=204)
-    worker.api.give({})
-    assert "/error " in worker.api.answer().line
-
-
 def test_an_error_in_the_middle_is_a_broken_stream(worker: Worker) -> None:
     worker.handler = lambda _event, _context: _failing(b"half", error=ValueError("canary"))
     worker.api.give({})
@@ -363,6 +339,14 @@ def test_the_context_and_the_trace_are_those_of_the_event(worker: Worker) -> Non
         aws_request_id="r-1", deadline=NOW + 900, invoked_function_arn="arn:aws:lambda:f"
     )
     assert seen == [({"a": "\u03bb"}, context, "Root=1-2")]
+
+
+def test_an_event_without_a_trace_has_not_the_one_before_its(worker: Worker) -> None:
+    worker.handler = lambda _event, _context: _answer(json.dumps(worker.environment).encode())
+    worker.api.give({}, Lambda_Runtime_Trace_Id="Root=1-2")
+    assert json.loads(worker.api.answer().content) == {"_X_AMZN_TRACE_ID": "Root=1-2"}
+    worker.api.give({})
+    assert worker.api.answer().content == b"{}"
 
 
 def test_a_thousand_events_leave_no_connection_behind(worker: Worker) -> None:

@@ -38,6 +38,7 @@ _BODILESS = frozenset({204, 304})
 _RUNTIME_API_TRIES = 3
 _TEXT_MAX = 300
 _SNAP_START = "snap-start"
+_TRACE_ID = "_X_AMZN_TRACE_ID"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,7 @@ class StreamingRuntime:
             self._serve(invocation)
 
     def _serve(self, invocation: Invocation) -> None:
-        if invocation.trace_id is not None:
-            # Where X-Ray's own tools look for it.
-            self._environment["_X_AMZN_TRACE_ID"] = invocation.trace_id
+        self._trace(invocation.trace_id)
         try:
             self._answer(invocation)
         except FrontGoneError:
@@ -92,6 +91,13 @@ class StreamingRuntime:
         except Exception as exc:  # noqa: BLE001  one event's failure must not end the next
             self._tell(invocation, type(exc).__name__, exc)
             self._fail(invocation, type(exc).__name__)
+
+    def _trace(self, trace_id: str | None) -> None:
+        """Leave the id where X-Ray's own tools look for it; an earlier event's isn't this one's."""
+        if trace_id is None:
+            self._environment.pop(_TRACE_ID, None)
+        else:
+            self._environment[_TRACE_ID] = trace_id
 
     def _answer(self, invocation: Invocation) -> None:
         """Call the handler and stream; raises what happens before the first byte was sent."""
@@ -103,12 +109,12 @@ class StreamingRuntime:
         response = self._handler(json.loads(invocation.event), context)
         pieces = iter(response.body)
         try:
-            status, first = _opening(response, pieces)
-            opening = prelude(status, response.headers)
+            first = next(pieces, b"")
+            opening = prelude(response.status, response.headers)
             stream = self._api.begin(invocation, length=response.length)
             try:
                 stream.start(opening, first)
-                self._stream(invocation, stream, pieces, status)
+                self._stream(invocation, stream, pieces, response.status)
             finally:
                 stream.close()
         finally:
@@ -143,16 +149,6 @@ class StreamingRuntime:
 
     def _tell(self, invocation: Invocation, kind: str, exc: BaseException | None = None) -> None:
         self._log(failure_line(invocation.request_id, kind, exc))
-
-
-def _opening(response: Response, pieces: Iterator[bytes]) -> tuple[int, bytes]:
-    """The status, and the first piece of the body, which may be empty."""
-    if response.status_if_empty is None:
-        return response.status, next(pieces, b"")
-    for piece in pieces:
-        if piece:
-            return response.status, piece
-    return response.status_if_empty, b""
 
 
 def load_handler(name: str, task_root: str) -> Handler:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from jobgate.core import kubernetes_status, watch
 from jobgate.core.kubernetes_request import kubernetes_request
@@ -148,5 +149,5 @@ def _answer(status: dict[str, object], *, path: str, decision_id: str) -> OwnAns
 
 def _is_discovery(path: str) -> bool:
     """Whether a client's discovery asks: for versions, groups and documents, not for a resource."""
-    first = path.lstrip("/").partition("/")[0]
+    first = unquote(path).lstrip("/").partition("/")[0]
     return first in _DISCOVERY and not kubernetes_request("GET", path, ()).is_resource

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.core import record
 from jobgate.core.client_impersonation import client_identity
-from jobgate.core.errors import Unavailable
+from jobgate.core.errors import StreamCut, Unavailable
 from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.reasons import Reason
-from jobgate.core.relay_refusal import TOKEN_INVALID, Refusal, refusal_answer
+from jobgate.core.relay_refusal import TOKEN_INVALID, Refusal, refusal_answer, withdrawn
 from jobgate.core.upstream_request import agent_route, downstream_headers
 from jobgate.core.watch import is_json_watch
 from jobgate.ports import Response
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from jobgate.usecases.admission import Admission, Admitted
     from jobgate.usecases.forwarding import Forwarding
 
-_OK, _NO_CONTENT = 200, 204
+_OK = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class _Trail:
     began_at: float
     agent_id: int | None
     path: str
-    is_whole_log: bool
+    is_log: bool
     values: dict[str, Any]
 
 
@@ -76,12 +76,9 @@ class Relay:
         if isinstance(stream, Refusal):
             return self._refused(stream, trail)
         return Response(
-            status=stream.upstream.status,
+            status=stream.status,
             headers=downstream_headers(stream.upstream.headers),
             body=self._streamed(stream, trail),
-            status_if_empty=_NO_CONTENT
-            if stream.upstream.status == _OK and trail.is_whole_log
-            else None,
             # A watch may get bytes that aren't the cluster's.
             length=None if stream.is_json_watch else stream.upstream.length,
         )
@@ -117,7 +114,11 @@ class Relay:
         sent = self.forwarding.send(
             incoming, dataclasses.replace(admitted, identity=identity), passage
         )
-        return sent if isinstance(sent, Refusal) else self._stream(sent, trail, right)
+        if isinstance(sent, Refusal):
+            return sent
+        stream = self._stream(sent, trail, right)
+        # Nobody may take for a line what a streamed answer without a byte is given for one.
+        return _begun(stream) if trail.is_log and sent.status == _OK else stream
 
     def _right(self, given: str, admitted: Admitted, trail: _Trail) -> OngoingRight:
         agent_id = admitted.grant.agent_id
@@ -152,7 +153,7 @@ class Relay:
                 "allowed",
                 reason=None if refusal is None else refusal.reason,
                 cause=None if refusal is None else refusal.cause,
-                status=stream.upstream.status,
+                status=stream.status,
                 bytes_out=stream.bytes_out,
                 ended=stream.ended,
             )
@@ -188,7 +189,7 @@ class Relay:
             began_at=self.clock(),
             agent_id=agent_id,
             path=path,
-            is_whole_log=asked.subresource == "log" and not _follows(incoming),
+            is_log=asked.subresource == "log",
             values={
                 "agent_id": agent_id,
                 **record.of_request(asked),
@@ -208,10 +209,17 @@ class Relay:
         )
 
 
-def _follows(incoming: IncomingRequest) -> bool:
-    """Whether a log goes on, as the API server reads the parameter."""
-    given = next((value for name, value in incoming.query if name == "follow"), "false")
-    return given.lower() not in ("false", "0")
+def _begun(stream: RelayStream) -> RelayStream | Refusal:
+    """An answer of which the first byte, or the end, has come; else why there is none."""
+    try:
+        stream.begin()
+    except StreamCut as exc:
+        if stream.refusal is not None:
+            return withdrawn(stream.refusal, changes=False)
+        return Refusal(reason=Reason.UPSTREAM_TIMEOUT, cause=str(exc))
+    except Unavailable as exc:
+        return Refusal(reason=Reason.UPSTREAM_UNREACHABLE, cause=str(exc))
+    return stream
 
 
 def _bearer(incoming: IncomingRequest) -> str | None:

@@ -6,7 +6,7 @@ why, anything else breaks off, since an end would look like success.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobgate.core.errors import StreamCut, Unavailable
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from jobgate.ports import Clock, UpstreamResponse
     from jobgate.usecases.ongoing_right import OngoingRight
 
+_NO_CONTENT = 204
+
 
 @dataclass(slots=True, kw_only=True)
 class RelayStream:
-    """One answer's body. `keepalive_seconds`: a silent JSON watch then gets a byte.
+    """One answer: its status and its body.
 
+    `keepalive_seconds`: a silent JSON watch then gets a byte.
     `ended` is how it ended: complete, revoked, expired (the token), deadline (Lambda's), broken (by
     the cluster), failed (by us), or cut (nobody reads on). With revoked and expired
     `refusal` says why.
@@ -36,17 +39,41 @@ class RelayStream:
     decision_id: str
     keepalive_seconds: float
     clock: Clock
+    status: int = field(init=False)
     bytes_out: int = 0
     ended: str = "cut"
     refusal: Refusal | None = None
     _is_between: bool = True
     _sent_at: float = 0
+    _first: bytes = b""
+    _rest: Iterator[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.status, self._rest = self.upstream.status, self._flow()
+
+    def begin(self) -> None:
+        """Wait for the first byte, before which nothing is known to the caller.
+
+        Without any the answer is one of no content. Lets go of what raises: StreamCut, Unavailable.
+        """
+        try:
+            self._first = next(filter(None, self._rest), b"")
+        except BaseException:
+            self.upstream.close()
+            raise
+        if not self._first:
+            self.status = _NO_CONTENT
 
     def pieces(self) -> Iterator[bytes]:
         """The body; an empty item means that nothing has come yet. The first never waits.
 
         Raises StreamCut and Unavailable, where the end of the items would look like success.
         """
+        if self._first:
+            yield self._first
+        yield from self._rest
+
+    def _flow(self) -> Iterator[bytes]:
         self._sent_at = self.clock()
         try:
             for piece in self.upstream.chunks():
