@@ -212,7 +212,10 @@ class Lookups(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayFacts:
-    """What is stored about a job and the agent that it asks for."""
+    """What is stored about a job and the agent that it asks for.
+
+    `stops_read_at` (epoch seconds) is when the stops were read, None for now, like the rest.
+    """
 
     snapshot: AgentSnapshot | None
     cluster: ClusterConnection | None
@@ -220,6 +223,7 @@ class RelayFacts:
     chain: NamespaceChain | None
     state: JobLife
     stops: tuple[Stop, ...] | None
+    stops_read_at: float | None = None
 
 
 class RelayStore(Protocol):

@@ -143,7 +143,7 @@ def relay_flow(
         deployment=deployment,
         verifier=PublishedKeysVerifier(deployment, bounds=bounds, clock=_clock),
         facts=RelayFactsCache(
-            DecisionStore(call, table, clock=_clock),
+            DecisionStore(call, table, clock=_clock, stops_believed=bounds.relay_cache),
             _lookups(environment, call, deployment, settings=settings, bounds=bounds),
             bounds=bounds,
             clock=_clock,

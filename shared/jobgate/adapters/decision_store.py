@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
@@ -20,12 +21,20 @@ if TYPE_CHECKING:
 
 
 class DecisionStore(ExchangeStore, RelayStore):
-    """One table. A key that stays unprocessed is unknown, not absent: Unavailable."""
+    """One table. A key that stays unprocessed is unknown, not absent: Unavailable.
 
-    def __init__(self, call: AWSCall, table: str, *, clock: Clock) -> None:
+    An issuer's stops are one item for all its jobs, and one item has a limit of reads a second
+    (ADR 22): the relay's are read anew when they are `stops_believed` seconds old.
+    """
+
+    def __init__(
+        self, call: AWSCall, table: str, *, clock: Clock, stops_believed: float = 0
+    ) -> None:
         self._call = call
         self._table = table
         self._clock = clock
+        self._stops_believed = stops_believed
+        self._stops: dict[str, tuple[float, items.Item | None]] = {}
 
     def exchange_facts(self, job: JobIdentity) -> ExchangeFacts:
         subject = items.subject_key(job.issuer, "project", job.project_id)
@@ -51,11 +60,22 @@ class DecisionStore(ExchangeStore, RelayStore):
     def relay_facts(self, job: JobIdentity, agent_id: int) -> RelayFacts:
         snapshot = items.snapshot_key(job.issuer, agent_id)
         cluster = items.cluster_key(job.issuer, agent_id)
-        found = self._get([snapshot, cluster, *_of_job(job)])
+        stops_key, now = items.stops_key(job.issuer), self._clock()
+        read_at, stops = self._stops.get(job.issuer, (-math.inf, None))
+        keys = [snapshot, cluster, *_of_job(job)]
+        # A clock that was set back makes stops from the future: these aren't young.
+        if 0 <= now - read_at < self._stops_believed:
+            keys.remove(stops_key)
+            found = self._get(keys)
+        else:
+            found = self._get(keys)
+            read_at, stops = self._stops[job.issuer] = now, found(stops_key)
+        facts = self._job_facts(found, job) | {"stops": items.stops_of(stops)}
         return RelayFacts(
             snapshot=agent_items.snapshot_of(found(snapshot)),
             cluster=agent_items.cluster_of(found(cluster)),
-            **self._job_facts(found, job),
+            stops_read_at=read_at,
+            **facts,
         )
 
     def _job_facts(self, found: Found, job: JobIdentity) -> dict[str, Any]:

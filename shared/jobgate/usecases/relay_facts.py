@@ -50,7 +50,9 @@ class RelayFactsCache:
             return known
         self._known.pop(key, None)
         facts, surroundings = self._found(job, self._store.relay_facts(job, agent_id))
-        known = self._known[key] = Known(facts, surroundings, now)
+        # All of it is as old as the oldest of it.
+        read_at = now if facts.stops_read_at is None else min(now, facts.stops_read_at)
+        known = self._known[key] = Known(facts, surroundings, read_at)
         if len(self._known) > _KEPT_MAX:
             self._known.popitem(last=False)
         return known
