@@ -101,6 +101,11 @@ bench: .venv/.ready .venv-ministack/.ready .venv-sam/.ready .venv-bench/.ready #
 	@.venv/bin/python -m benchmarks.exchange
 	@.venv/bin/python -m benchmarks.relay --docs docs
 
+.PHONY: simulation
+simulation: .venv/.ready ## Count what a large deployment reads and writes, and write docs/cost.md
+	@.venv/bin/python -m benchmarks.simulation --docs docs
+	@.venv/bin/python -m benchmarks.cost --docs docs
+
 .PHONY: bench-revocation
 bench-revocation: setup ## Measure the seconds from a job's end, and from `jobgate revoke`, to refusal
 	@.venv/bin/python -m benchmarks.revocation
