@@ -67,11 +67,14 @@ def register(stack: OperatorsStack, name: str, **changes: Any) -> int:
         "name": name,
         "server": "https://k8s.example.test:6443",
         "ca": None,
-        "relay_credential": CredentialFile("token", {"token": "canary"}),
-        "agent_credential": None,
     }
     agent = registration.NewAgent(**given | changes)
-    return registration.register(stack.real, stack.stack, stack.table, agent)
+    agent_id = registration.reserve(stack.table, agent)
+    credentials = (CredentialFile("token", {"token": "canary"}), None)
+    registration.register(
+        stack.real, stack.stack, stack.table, agent, agent_id, credentials=credentials
+    )
+    return agent_id
 
 
 def refresh(stack: OperatorsStack, *, error: str | None = None) -> None:
