@@ -160,6 +160,7 @@ def _sign(event: dict[str, Any], hook: Mapping[str, str]) -> None:
     body, now = _body(event), int(time.time())  # noqa: TID251  the function compares it with its own clock
     delivery = event["headers"]["webhook-id"]
     signed = {
+        "X-Gitlab-Token": hook["secret_token"],
         "webhook-timestamp": str(now),
         "webhook-signature": signature(
             hook["signing_token"], body.encode(), delivery=delivery, timestamp=now

@@ -728,6 +728,25 @@ def test_access_that_a_push_takes_from_the_last_of_many_agents_ends_with_the_fir
     assert setting.store.config_projects["main", b.CONFIG_PROJECT].last_commit == head
 
 
+def test_a_try_does_not_begin_to_publish_what_it_may_not_end() -> None:
+    setting = many_agents(150)
+    add = setting.store.add_to_index
+
+    def slow(named: IndexChange) -> None:
+        setting.clock.advance(20)
+        add(named)
+
+    setting.store.add_to_index = slow  # type: ignore[method-assign]  # a slow table
+    began = setting.clock()
+
+    with pytest.raises(OutOfTime):
+        setting.run()
+
+    assert setting.clock() - began <= 50
+    assert len(setting.store.snapshots) == 50
+    assert tries(setting) == 2
+
+
 def test_a_push_between_two_tries_is_read_though_its_agent_was_done_before() -> None:
     setting = many_agents(150)
     with pytest.raises(OutOfTime):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from jobgate.adapters.webhook_http import WebhookHTTP
+from jobgate.core import webhook
 from jobgate.core.errors import InvalidToken
 from jobgate.core.hook import HookScope
 from jobgate.core.liveness import NOTHING_HEARD
@@ -148,6 +149,32 @@ def test_a_secret_token_does_not_stand_in_for_the_signature_of_a_hook_that_signs
     assert not authentic({"x-gitlab-token": "s3cret"}, both)
 
 
+def test_a_signature_does_not_stand_in_for_the_secret_token_of_a_hook_that_has_both() -> None:
+    both = HookSecrets(secret_token="s3cret", signing_token=SIGNING_TOKEN)
+
+    assert authentic({"x-gitlab-token": "s3cret"} | signature(), both)
+    assert not authentic(signature(), both)
+    assert not authentic({"x-gitlab-token": "S3cret"} | signature(), both)
+
+
+def test_a_strangers_body_is_not_hashed_for_each_of_many_hooks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed = []
+
+    def digest(key: bytes, message: bytes, kind: Any) -> bytes:
+        hashed.append(len(message))
+        return hmac.new(key, message, kind).digest()
+
+    monkeypatch.setattr(webhook.hmac, "digest", digest)
+    hooks = [HookSecrets(secret_token=f"t{n}", signing_token=SIGNING_TOKEN) for n in range(200)]
+
+    assert not authentic({"x-gitlab-token": "guess"} | signature(), *hooks)
+    assert hashed == []
+    assert authentic({"x-gitlab-token": "t7"} | signature(), *hooks)
+    assert len(hashed) == 1
+
+
 def test_any_of_several_hooks_may_have_sent_it() -> None:
     assert authentic({"x-gitlab-token": "s3cret"}, SIGNED, PLAIN)
     assert authentic(signature(), PLAIN, SIGNED)
@@ -162,7 +189,7 @@ def test_old_and_new_secrets_of_one_hook_count_side_by_side() -> None:
     assert authentic({"x-gitlab-token": "s3cret"}, *hooks)
     assert authentic({"x-gitlab-token": "new"}, *hooks)
     assert authentic(signature(), *hooks)
-    assert authentic(signature(key=other), *hooks)
+    assert authentic({"x-gitlab-token": "s"} | signature(key=other), *hooks)
     assert not authentic(signature(key=b"a third"), *hooks)
     assert not authentic({"x-gitlab-token": "s"}, *hooks)
 
@@ -216,12 +243,13 @@ class Receiver:
 def test_a_push_is_queued_under_gitlabs_own_key() -> None:
     receiver = Receiver()
 
+    # A signed delivery that somebody sends again can't be made a new one by its unsigned key.
     receiver.receive(PUSH, idempotency_key="k-1", webhook_id="w-1")
     receiver.receive(PUSH, webhook_id="w-2")
     receiver.receive(PUSH)
 
     assert receiver.queue.refreshes == [
-        ("main", 50, "k-1"),
+        ("main", 50, "w-1"),
         ("main", 50, "w-2"),
         ("main", 50, None),
     ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Published together, in one write a subject: a try that ends early has then done a part for good.
 _AGENTS_AT_ONCE = 50
+_SPARE_SECONDS = 15.0  # beyond the time for new agents, for what was begun: a minute is the end
 
 
 class AgentsInTurn:
@@ -82,11 +83,13 @@ class AgentsInTurn:
         left, at_first = list(self.todo), len(self.todo)
         while left:
             compiled = self._compiled_of(left[:_AGENTS_AT_ONCE], head, gitlab, finder)
+            began = self._clock()
             new = publisher.publish(compiled, self._stored, reading=reading)
             self.published |= {snapshot.agent_id: snapshot for snapshot in new}
             confirmed = {snapshot.agent_id for snapshot in compiled}
             self.todo = [i for i in self.todo if i not in confirmed]
-            if self.throttled is not None or self._is_late:
+            fits_again = 2 * self._clock() - began <= self._late_at + _SPARE_SECONDS
+            if self.throttled is not None or self._is_late or not fits_again:
                 break
             left = [i for i in self.todo if i not in self.failures]
         return len(self.todo) < at_first

@@ -42,7 +42,8 @@ class ReceiveWebhook:
         hook = self._sender(issuer, headers, body, now)
         self.sightings.note(issuer, hook, at=now)
         # Deduplicated by GitLab's own key and never by content: A, B and A again are three pushes.
-        deduplication_id = headers.get("idempotency-key") or headers.get("webhook-id")
+        # Where both are there they are the same, and only the second is signed.
+        deduplication_id = headers.get("webhook-id") or headers.get("idempotency-key")
         try:
             return self.events.handle(
                 issuer, _event(body, now), hook.scope, deduplication_id=deduplication_id
