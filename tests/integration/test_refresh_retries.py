@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
@@ -12,6 +13,7 @@ import pytest
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.adapters.refresh_batch import RefreshBatch
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
+from jobgate.cli.queue import redrive
 from jobgate.core.errors import Throttled, Unavailable
 from jobgate.usecases.hook_events import HookEvents
 
@@ -21,9 +23,10 @@ from tests.support.fakes import FakeClock, FakeJobStates, FakePlaceMarks
 from tests.support.refresh_worker import queue_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from jobgate.adapters.aws_api import AWSCall
+    from jobgate.cli.connect import Connected
     from jobgate.usecases.refresh import Refresh
 
 pytestmark = pytest.mark.stack
@@ -161,6 +164,29 @@ def test_what_nobody_can_read_is_put_aside_at_once_and_holds_nobody_back(call: A
     consumer.queue.send("main", 2, deduplication_id=None)
 
     until(consumer, lambda: consumer.done == [2] and consumer.put_aside() == ["poison"])
+
+
+def test_a_message_that_fails_again_at_once_is_given_back_once_a_run(call: AWSCall) -> None:
+    consumer, sent = Consumer(call, "redriven"), list[str]()
+    for body in ("poison", "other"):
+        message = {"MessageBody": body, "MessageGroupId": body, "MessageDeduplicationId": body}
+        call("sqs", "SendMessage", {"QueueUrl": consumer.dead, **message})
+
+    def aws(service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = call(service, operation, request)
+        if operation == "DeleteMessage":
+            sent.append("one")
+            assert len(sent) <= 2
+            # The refresh queue puts it aside again while the command still runs.
+            until(consumer, lambda: len(consumer.put_aside()) == len(sent))
+        return answer
+
+    stack = SimpleNamespace(
+        refresh_dead_letter_queue_url=consumer.dead, refresh_queue_url=consumer.url
+    )
+    connected = cast("Connected", SimpleNamespace(aws=aws, stack=stack))
+
+    assert redrive(connected) == (2, 2)
 
 
 def test_one_key_of_gitlabs_is_one_refresh_and_no_key_is_always_one_more(call: AWSCall) -> None:
