@@ -14,8 +14,10 @@ from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.adapters.secrets import SecretReader
 from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
+from jobgate.cli.hooks import hook_entry, new_secrets
 from jobgate.core.bounds import Bounds
 from jobgate.core.gitlab_token import TokenEnd
+from jobgate.core.hook import HookScope
 from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 from moto import mock_aws
@@ -317,6 +319,68 @@ def test_a_broken_off_run_leaves_no_delivery_refused_and_is_completed_by_another
         gitlab.settle()
         assert [a_function(stack)(delivered) for delivered in receiver.received] == [202]
     assert connect(stack, "top/agents").code == 0
+    assert len(gitlab.hooks()) == len(stack.secret("hooks")["main"]) == 1
+
+
+def of_each_project(stack: OperatorsStack, gitlab: Control) -> Answer:
+    """A webhook of each project, on a tier that has none of groups."""
+    gitlab.set_instance(tier="free")
+    list_agent(stack, projects={OTHER: b.an_entry("top/other")})
+    return connect(stack, "top", "--job-hooks", "projects")
+
+
+def test_with_job_hooks_each_authorised_project_has_one_and_all_are_stored_together(
+    stack: OperatorsStack, gitlab: Control
+) -> None:
+    answer = of_each_project(stack, gitlab)
+
+    assert answer.code == 0
+    assert sorted(made_by(answer)) == sorted(
+        [("project", AGENTS, True, None), ("project", OTHER, True, None)]
+    )
+    # Secrets Manager keeps every version of a day, and a hundred at most.
+    assert stack.calls.count(("secretsmanager", "PutSecretValue")) == 2
+
+
+def test_where_gitlab_fails_in_the_middle_another_run_leaves_one_webhook_and_secret_a_place(
+    stack: OperatorsStack, gitlab: Control
+) -> None:
+    of_each_project(stack, gitlab)
+    before = {entry["id"] for entry in stack.secret("hooks")["main"]}
+    for _ in range(3):
+        gitlab.fail_next(f"GET /api/v4/projects/{OTHER}/hooks", status=500)
+        assert connect(stack, "top", "--job-hooks", "projects").code == 3
+    # Both of the place's secrets stay: GitLab may have taken the new ones over before it failed.
+    stored = stack.secret("hooks")["main"]
+    assert len([e for e in stored if e["scope"]["id"] == AGENTS]) == 1
+    assert before & {e["id"] for e in stored if e["scope"]["id"] == OTHER}
+
+    assert connect(stack, "top", "--job-hooks", "projects").code == 0
+
+    assert len(gitlab.hooks()) == len(stack.secret("hooks")["main"]) == 2
+
+
+def test_more_webhooks_than_the_secret_holds_are_refused_and_nothing_changes(
+    stack: OperatorsStack, gitlab: Control
+) -> None:
+    held = [
+        hook_entry(HookScope("project", 10**9 + n), new_secrets(signing=True)) for n in range(299)
+    ]
+    stack.real(
+        "secretsmanager",
+        "PutSecretValue",
+        {
+            "SecretId": stack.outputs["GitLabHooksArn"],
+            "SecretString": json.dumps({"main": held}, separators=(",", ":")),
+        },
+    )
+
+    answer = of_each_project(stack, gitlab)
+
+    assert answer.code == 4
+    assert "64 KiB" in answer.err
+    assert gitlab.hooks() == []
+    assert stack.secret("hooks") == {"main": held}
 
 
 def test_older_gitlab_is_given_a_secret_token_alone(stack: OperatorsStack, gitlab: Control) -> None:

@@ -15,7 +15,7 @@ from jobgate.adapters import agent_items
 from jobgate.cli import gitlab_tokens
 from jobgate.cli.errors import Refused
 from jobgate.cli.gitlab_tokens import RUN_TIME, STATUS
-from jobgate.cli.hooks import INSTANCE, Hooks, Made
+from jobgate.cli.hooks import INSTANCE, Hooks, Made, Place
 from jobgate.cli.set_up_api import VARIABLE, SetUpAPI, set_up_token
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest, Unavailable
@@ -40,14 +40,6 @@ SYSTEM_HOOK = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where webhooks are to be made, by id and full path."""
-
-    scope: HookScope
-    path: str
-
-
 def connect_gitlab(
     connected: Connected, issuer: Issuer, path: str | None, *, job_hooks: bool
 ) -> bool:
@@ -60,7 +52,7 @@ def connect_gitlab(
     place = _place(api, path)
     tokens = check_stored_tokens(connected, issuer)
     places, job_end = _places(connected, issuer, hooks, place, job_hooks=job_hooks)
-    made = [hooks.make(found.scope, found.path) for found in places]
+    made = hooks.make(places)
     _tell(connected, tokens, made, job_end)
     return not any(hook.missing for hook in made) and not any(t.missing for t in tokens)
 

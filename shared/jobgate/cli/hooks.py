@@ -1,8 +1,9 @@
-"""One webhook: made or repaired in GitLab with fresh secrets, then tested.
+"""Webhooks: made or repaired in GitLab with fresh secrets, then tested.
 
-Order of the writes: first the new secrets are stored beside the old ones, then GitLab is given
-them, then the old ones of the same place are dropped. So no delivery is ever refused in between,
-and a run that breaks off is simply run again.
+Order of the writes: first all new secrets are stored beside the old ones, then GitLab is given
+them, then the old ones of the same places are dropped. So no delivery is ever refused in between,
+and a run that breaks off is simply run again. All are stored together, however many they are:
+Secrets Manager keeps every version of a day, and a hundred at most.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jobgate.cli.errors import Refused
 from jobgate.core.webhook import HookSecrets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jobgate.cli.connect import Connected
     from jobgate.cli.set_up_api import SetUpAPI
@@ -34,6 +35,14 @@ _TEST_PAUSES = (0.0, 5.0, 15.0, 20.0, 30.0)
 _SETTLE_SECONDS = 1.5
 _ARRIVAL_SECONDS = 20.0
 _POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a webhook is to be made, by id and full path."""
+
+    scope: HookScope
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +67,38 @@ class Hooks:
         self._signs = major >= _SIGNING_SINCE
         self._url = f"{connected.registry.known_base_url()}/webhooks/gitlab/{issuer.alias}"
 
-    def make(self, scope: HookScope, name: str) -> Made:
-        """Create a place's webhook, or repair the one that is there; raises Refused."""
+    def make(self, places: Sequence[Place]) -> list[Made]:
+        """Create each place's webhook, or repair the one that is there; raises Refused."""
         # GitLab 19 signs; whether it does for system hooks isn't documented, so these keep a token.
-        made = new_secrets(signing=self._signs and scope.kind != "instance")
-        entry = hook_entry(scope, made)
+        fresh = [
+            new_secrets(signing=self._signs and place.scope.kind != "instance") for place in places
+        ]
+        entries = [hook_entry(p.scope, made) for p, made in zip(places, fresh, strict=True)]
         secret = self._connected.stack.gitlab_hooks
         stored = stored_secrets.read_map(self._connected.aws, secret).get(self._issuer.alias) or []
-        self._store([*stored, entry])
+        self._store([*stored, *entries])
         # A warm function may have read them a moment ago, and doesn't again within a second.
         self._connected.outside.sleep(_SETTLE_SECONDS)
-        hook_id, created = self._write(scope, name, hook_body(scope, self._url, made))
-        self._store([e for e in stored if e.get("scope") != entry["scope"]] + [entry])
-        return Made(
-            scope=scope,
-            name=name,
-            url=self._url,
-            created=created,
-            signed=made.signing_token is not None,
-            missing=self._test(scope, hook_id, entry["id"]),
-        )
+        written: list[tuple[int, bool]] = []
+        try:
+            for place, made in zip(places, fresh, strict=True):
+                written.append(self._write(place, hook_body(place.scope, self._url, made)))
+        finally:
+            # Where it breaks off, the next one's answer may be lost, so both of its secrets stay.
+            told = [entry["scope"] for entry in entries[: len(written)]]
+            old = [entry for entry in stored if entry.get("scope") not in told]
+            self._store(old + entries[: len(written) + 1])
+        return [
+            Made(
+                scope=place.scope,
+                name=place.path,
+                url=self._url,
+                created=created,
+                signed=entry["signing_token"] is not None,
+                missing=self._test(place.scope, hook_id, entry["id"]),
+            )
+            for place, entry, (hook_id, created) in zip(places, entries, written, strict=True)
+        ]
 
     def is_offered(self, scope: HookScope) -> bool:
         """Whether this GitLab has webhooks for such a place: group webhooks need Premium."""
@@ -91,8 +112,9 @@ class Hooks:
         secret = self._connected.stack.gitlab_hooks
         stored_secrets.change_entry(self._connected.aws, secret, self._issuer.alias, entries)
 
-    def _write(self, scope: HookScope, name: str, body: Mapping[str, Any]) -> tuple[int, bool]:
+    def _write(self, place: Place, body: Mapping[str, Any]) -> tuple[int, bool]:
         """The hook's id, and whether it's new. Of several of ours one is kept."""
+        scope = place.scope
         mine = [hook for hook in self._api.pages(_root(scope)) if self._is_ours(hook)]
         for double in mine[1:]:
             self._api("DELETE", f"{_root(scope)}/{double['id']}")
@@ -102,7 +124,7 @@ class Hooks:
             self._api("DELETE", f"{_root(scope)}/{old['id']}")
         answer = self._api("POST", _root(scope), body)
         if answer is None:
-            raise Refused(f"This GitLab offers no webhook for the {scope.kind} {name}.")
+            raise Refused(f"This GitLab offers no webhook for the {scope.kind} {place.path}.")
         return int(answer["id"]), True
 
     def _is_ours(self, hook: Mapping[str, Any]) -> bool:

@@ -6,12 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.aws_api import AWSError
+from jobgate.cli.errors import Refused
 from jobgate.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobgate.adapters.aws_api import AWSCall
+
+_SECRET_MAX_BYTES = 65_536
 
 
 def read_map(aws: AWSCall, secret: str) -> dict[str, Any]:
@@ -30,15 +33,21 @@ def change_entry(aws: AWSCall, secret: str, name: str, value: object | None) -> 
     """Set one entry of a map, or remove it (None).
 
     Secrets Manager has no conditional write: of two operators at the very same moment the later
-    one wins, and the other's entry has to be written again.
+    one wins, and the other's entry has to be written again. Raises Refused where it gets too large.
     """
     entries = read_map(aws, secret)
     if value is None:
         entries.pop(name, None)
     else:
         entries[name] = value
-    request = {"SecretId": secret, "SecretString": json.dumps(entries)}
-    aws("secretsmanager", "PutSecretValue", request)
+    text = json.dumps(entries, separators=(",", ":"))
+    if len(text.encode()) > _SECRET_MAX_BYTES:
+        raise Refused(
+            "The stack's secret holds no more: Secrets Manager takes 64 KiB, which is about 150 "
+            "webhooks with their old secrets beside the new ones. Connect a group or the instance "
+            "instead of single projects."
+        )
+    aws("secretsmanager", "PutSecretValue", {"SecretId": secret, "SecretString": text})
 
 
 def write(aws: AWSCall, name: str, value: Mapping[str, str]) -> None:
