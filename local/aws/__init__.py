@@ -9,8 +9,13 @@ artifacts.
 
 What a function writes ends up in its own log group (`AWS.log_messages`) and in ministack's log.
 
-ministack differs from AWS in what this package has to know: it looks at no IAM policy, checks no
-credentials, fires schedules up to ten seconds late, and passes its own environment on to the
+Each function may do what its role allows and no more: every request's signature is verified, and
+the deployed roles' statements are judged by action and resource. Whoever operates has the account's
+own credentials, which may do all.
+
+ministack differs from AWS in what this package has to know: it doesn't judge a condition on a
+table's leading keys, does what Lambda itself does with a role (writing logs, polling a queue)
+without asking it, fires schedules up to ten seconds late, and passes its own environment on to the
 functions (which is how they learn to trust the local CA).
 """
 

@@ -92,6 +92,8 @@ def _settings(port: int, folder: Path, server: ServerCertificate) -> dict[str, s
     temporary.mkdir(parents=True, exist_ok=True)
     return {
         **{name: value for name, value in inherited().items() if name in _PASSED_ON},
+        # Signatures are verified, and each function may do what its role allows.
+        "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "IOT_MTLS_ENABLED": "0",

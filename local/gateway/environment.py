@@ -6,11 +6,9 @@ that isn't ours alone, so values that point there are turned to where the layer 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from local.gateway.functions import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +30,6 @@ class Runtime:
     endpoint: str | None = None
     ca_certificate: Path | None = None
     region: str = "eu-central-1"
-    credentials: Credentials = field(default_factory=Credentials)
 
     @property
     def python(self) -> Path:
@@ -53,7 +50,6 @@ class Runtime:
             value["endpoint"],
             authority and Path(authority),
             value["region"],
-            Credentials(**value["credentials"]),
         )
 
 
@@ -72,7 +68,7 @@ def variables(
         **_endpoint(runtime),
         **own,
         **_logging(function),
-        "AWS_ACCESS_KEY_ID": runtime.credentials.access_key_id,
+        "AWS_ACCESS_KEY_ID": function.credentials.access_key_id,
         "AWS_DEFAULT_REGION": runtime.region,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
@@ -83,8 +79,8 @@ def variables(
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
         "AWS_REGION": runtime.region,
-        "AWS_SECRET_ACCESS_KEY": runtime.credentials.secret_access_key,
-        "AWS_SESSION_TOKEN": runtime.credentials.session_token,
+        "AWS_SECRET_ACCESS_KEY": function.credentials.secret_access_key,
+        "AWS_SESSION_TOKEN": function.credentials.session_token,
         "LAMBDA_RUNTIME_DIR": str(runtime.packages),
         "LAMBDA_TASK_ROOT": str(function.task_root),
         "_HANDLER": function.handler,

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 _LAYER_HASH_DIGITS = 10
 
 
+# The longest that a role allows a session to last, for a stack that stays up all day.
+_SESSION_SECONDS = 12 * 3600
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What AWS's environment variables of a function hold; ministack takes any."""
+    """What AWS's environment variables of a function hold."""
 
     access_key_id: str = "test"
     secret_access_key: str = field(default="test", repr=False)
@@ -49,13 +53,18 @@ class Function:
     reserved_concurrency: int | None = None
     log_format: str = "Text"
     log_level: str | None = None
+    credentials: Credentials = field(default_factory=Credentials)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Function:
         """The function that `dataclasses.asdict` and JSON wrote."""
         layer = value["layer"]
-        paths = {"task_root": Path(value["task_root"]), "layer": layer and Path(layer)}
-        return cls(**{**value, **paths})
+        parsed = {
+            "task_root": Path(value["task_root"]),
+            "layer": layer and Path(layer),
+            "credentials": Credentials(**value["credentials"]),
+        }
+        return cls(**{**value, **parsed})
 
 
 def read_functions(
@@ -67,10 +76,10 @@ def read_functions(
 ) -> tuple[Function, ...]:
     """The functions of the stack `stack_name`, in the order of the template.
 
-    Names and variables come from AWS's API, as deployed; code from `build_folder`, with one folder
-    a function and one for the layer. `client_options` are boto3's: endpoint_url and so on. Raises
-    botocore's ClientError for a stack or function that isn't there and FileNotFoundError for code
-    that wasn't built.
+    Names, variables and the credentials of each one's role come from AWS's API, as deployed; code
+    from `build_folder`, with one folder a function and one for the layer. `client_options` are
+    boto3's: endpoint_url and so on. Raises botocore's ClientError for a stack or function that
+    isn't there and FileNotFoundError for code that wasn't built.
     """
     cloudformation = boto3.client("cloudformation", **client_options)
     described = cloudformation.describe_stack_resources(StackName=stack_name)
@@ -87,6 +96,7 @@ def read_functions(
         replace(
             _read(client, physical[logical_id], resource["Properties"], build_folder / logical_id),
             logical_id=logical_id,
+            credentials=_credentials(client_options, physical[logical_id]),
             streaming=logical_id in streaming,
             reserved_concurrency=_reserved(resource["Properties"], translated_template),
         )
@@ -114,6 +124,20 @@ def _read(
         log_format=logging.get("LogFormat", "Text"),
         log_level=logging.get("ApplicationLogLevel"),
     )
+
+
+def _credentials(client_options: Mapping[str, Any], name: str) -> Credentials:
+    """Of a session of the function's role, as Lambda makes one."""
+    described = boto3.client("lambda", **client_options).get_function_configuration(
+        FunctionName=name
+    )
+    role = described["Role"]
+    iam = boto3.client("iam", **client_options)
+    iam.update_role(RoleName=role.rpartition("/")[2], MaxSessionDuration=_SESSION_SECONDS)
+    session = boto3.client("sts", **client_options).assume_role(
+        RoleArn=role, RoleSessionName=name[:64], DurationSeconds=_SESSION_SECONDS
+    )["Credentials"]
+    return Credentials(session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
 
 
 def _reserved(properties: Mapping[str, Any], template: Mapping[str, Any]) -> int | None:

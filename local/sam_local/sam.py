@@ -145,11 +145,19 @@ class SAM:
 
 
 def _variables(function: Function, endpoint: str) -> dict[str, str]:
-    """A deployed function's own variables, and what its container needs besides."""
+    """A deployed function's own variables, its role's, and what its container needs besides."""
     own = dict(function.environment)
     # The container's wrapper starts the function's.
     own["JOBGATE_LOCAL_WRAPPER"] = own.get(_WRAPPER, "")
-    return {**own, "AWS_ENDPOINT_URL": endpoint, **_LOCAL}
+    session = function.credentials
+    return {
+        **own,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": session.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": session.secret_access_key,
+        "AWS_SESSION_TOKEN": session.session_token,
+        **_LOCAL,
+    }
 
 
 def _lay_out(task: Path, built: Path, ca: Path) -> None:

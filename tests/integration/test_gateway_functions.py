@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from local.aws.emulator import start_emulator
 from local.certificates import CertificateAuthority
-from local.gateway.functions import Function, read_functions
+from local.gateway.functions import Credentials, Function, read_functions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,16 @@ _URI = (
 _RESOURCES: dict[str, Any] = {
     "Role": {
         "Type": "AWS::IAM::Role",
-        "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []}},
+        "Properties": {
+            "AssumeRolePolicyDocument": {
+                "Version": "2012-10-17",
+                "Statement": {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "lambda.amazonaws.com"},
+                    "Action": "sts:AssumeRole",
+                },
+            }
+        },
     },
     "Queue": {"Type": "AWS::SQS::Queue", "Properties": {}},
     "Relay": {
@@ -125,7 +135,11 @@ def test_functions_are_read_as_deployed_with_their_built_code(
         each["LogicalResourceId"]: each["PhysicalResourceId"]
         for each in cloudformation.describe_stack_resources(StackName="tried")["StackResources"]
     }
-    assert relay == Function(
+    for function in (relay, plain):
+        assert (
+            caller(client_options, function) == f"assumed-role/{physical['Role']}/{function.name}"
+        )
+    assert replace(relay, credentials=Credentials()) == Function(
         name=physical["Relay"],
         logical_id="Relay",
         handler="index.handler",
@@ -139,12 +153,24 @@ def test_functions_are_read_as_deployed_with_their_built_code(
         log_format="JSON",
         log_level="WARN",
     )
-    assert plain == Function(
+    assert replace(plain, credentials=Credentials()) == Function(
         name=physical["Plain"],
         logical_id="Plain",
         handler="index.handler",
         task_root=tmp_path / "Plain",
     )
+
+
+def caller(client_options: dict[str, Any], function: Function) -> str:
+    """Whom AWS takes the function for: the last part of an ARN."""
+    session = function.credentials
+    own = {
+        "aws_access_key_id": session.access_key_id,
+        "aws_secret_access_key": session.secret_access_key,
+        "aws_session_token": session.session_token,
+    }
+    identity = boto3.client("sts", **{**client_options, **own}).get_caller_identity()
+    return str(identity["Arn"]).rpartition(":")[2]
 
 
 def test_code_that_wasnt_built_is_said(client_options: dict[str, Any], tmp_path: Path) -> None:

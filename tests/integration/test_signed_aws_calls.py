@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def botos(environment: dict[str, str]) -> AWSCall:
         for name, value in environment.items():
             patch.setenv(name, value)
         call = BotoAWS(boto3.Session())
-        for service in ("dynamodb", "kms", "secretsmanager"):
+        for service in ("dynamodb", "iam", "kms", "secretsmanager"):
             call._clients[service] = call._session.client(service)
         return call
 
@@ -154,8 +155,11 @@ def test_a_secret_that_is_not_there_is_its_code(ours: SignedAWS) -> None:
     assert refused.value.code == "ResourceNotFoundException"
 
 
-def test_a_role_is_assumed_over_the_older_wire_form(ours: SignedAWS) -> None:
-    request = {"RoleArn": "arn:aws:iam::000000000000:role/cluster", "RoleSessionName": "relay"}
+def test_a_role_is_assumed_over_the_older_wire_form(ours: SignedAWS, botos: AWSCall) -> None:
+    statement = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    made = botos("iam", "CreateRole", {"RoleName": "cluster", "AssumeRolePolicyDocument": trust})
+    request = {"RoleArn": made["Role"]["Arn"], "RoleSessionName": "relay"}
 
     given = ours("sts", "AssumeRole", request)
 
