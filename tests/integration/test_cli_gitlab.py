@@ -360,6 +360,38 @@ def test_where_gitlab_fails_in_the_middle_another_run_leaves_one_webhook_and_sec
     assert len(gitlab.hooks()) == len(stack.secret("hooks")["main"]) == 2
 
 
+def test_a_project_that_is_authorised_later_is_a_finding_until_its_webhook_is_made(
+    stack: OperatorsStack, gitlab: Control
+) -> None:
+    of_each_project(stack, gitlab)
+
+    def findings() -> list[str]:
+        (row,) = stack.run("status", "--json").json
+        return [f for f in row["findings"] if "authorised" in f]
+
+    assert findings() == []
+    later = gitlab.create_project("top/later")
+    gitlab.commit("top/later", {"README.md": "GitLab tests no webhook of an empty repository\n"})
+    entries = {OTHER: b.an_entry("top/other"), later["id"]: b.an_entry("top/later")}
+    list_agent(stack, projects=entries)
+    assert [f.partition(" projects")[0] for f in findings()] == ["1 authorised"]
+
+    assert connect(stack, "top", "--job-hooks", "projects").code == 0
+    assert findings() == []
+
+
+def test_where_no_project_was_given_a_webhook_for_its_jobs_none_is_missed(
+    stack: OperatorsStack, gitlab: Control
+) -> None:
+    gitlab.set_instance(tier="free")
+    list_agent(stack, projects={OTHER: b.an_entry("top/other")})
+    assert connect(stack, "top").code == 0
+
+    (row,) = stack.run("status", "--json").json
+
+    assert not [f for f in row["findings"] if "authorised" in f]
+
+
 def test_more_webhooks_than_the_secret_holds_are_refused_and_nothing_changes(
     stack: OperatorsStack, gitlab: Control
 ) -> None:

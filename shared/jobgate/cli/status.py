@@ -16,8 +16,11 @@ from jobgate.core.gitlab_token import days_left, ends_soon
 from jobgate.usecases.namespaces import NamespaceTree
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_status import HookHealth
+    from jobgate.core.agent import AgentSnapshot
     from jobgate.ports import ConfigProjectItem, GitLab
 
 _COMMIT_SHOWN = 11
@@ -56,14 +59,17 @@ class _Instances:
             return _Now(error=f"GitLab can't be asked: {exc}.")
         return _Now(head=head, namespaces=frozenset(g.namespace_id for g in chain.groups))
 
-    def webhook(self, project: ConfigProjectItem, now: _Now) -> HookHealth | None:
-        """The webhook that tells of this project's pushes; of several the one heard last."""
-        alias = project.issuer
+    def hooks(self, alias: str) -> list[HookHealth]:
+        """The webhooks of an instance."""
         if alias not in self._hooks:
             self._hooks[alias] = hook_health(self._connected, alias)
+        return self._hooks[alias]
+
+    def webhook(self, project: ConfigProjectItem, now: _Now) -> HookHealth | None:
+        """The webhook that tells of this project's pushes; of several the one heard last."""
         mine = [
             hook
-            for hook in self._hooks[alias]
+            for hook in self.hooks(project.issuer)
             if hook.kind == "instance"
             or (hook.kind == "project" and hook.id == project.project_id)
             or (hook.kind == "group" and hook.id in now.namespaces)
@@ -86,16 +92,23 @@ class _Instances:
 
 def show_status(connected: Connected) -> tuple[bool, bool]:
     """Print the table; whether there are findings, and whether something isn't known."""
-    found = (agent_items.config_project_of(i) for i in connected.table.query("CONFIG_PROJECTS"))
+    stored = connected.table.query("CONFIG_PROJECTS")
+    found = [p for item in stored if (p := agent_items.config_project_of(item)) is not None]
+    homes = {(project.issuer, project.project_id) for project in found}
     with contextlib.ExitStack() as exits:
         instances = _Instances(connected, exits)
-        rows = [_row(connected, instances, project) for project in found if project is not None]
+        rows = [_row(connected, instances, project, homes) for project in found]
     _print(connected, rows)
     connected.output.result(rows)
     return any(row["findings"] for row in rows), any(row["unknown"] for row in rows)
 
 
-def _row(connected: Connected, instances: _Instances, project: ConfigProjectItem) -> dict[str, Any]:
+def _row(
+    connected: Connected,
+    instances: _Instances,
+    project: ConfigProjectItem,
+    homes: Collection[tuple[str, int]],
+) -> dict[str, Any]:
     snapshots = read_snapshots(connected, project.issuer, project.agents).values()
     now = instances.now(project)
     hook = instances.webhook(project, now)
@@ -106,6 +119,7 @@ def _row(connected: Connected, instances: _Instances, project: ConfigProjectItem
         *([project.last_error] if project.last_error else []),
         *(["the head isn't processed"] if now.head not in (None, project.last_commit) else []),
         *_hook_findings(hook, now),
+        *_job_hook_findings(project.issuer, snapshots, instances.hooks(project.issuer), homes),
     ]
     return {
         "issuer": project.issuer,
@@ -143,6 +157,24 @@ def _hook_findings(hook: HookHealth | None, now: _Now) -> list[str]:
         # Which groups the project is in isn't known while GitLab is away.
         return [] if now.error else ["no webhook: jobgate gitlab connect"]
     return [] if hook.seen_at is not None else ["the webhook has delivered nothing yet"]
+
+
+def _job_hook_findings(
+    alias: str,
+    snapshots: Iterable[AgentSnapshot],
+    hooks: Sequence[HookHealth],
+    homes: Collection[tuple[str, int]],
+) -> list[str]:
+    """Authorised projects without a webhook, where `connect --job-hooks projects` made others."""
+    hooked = {hook.id for hook in hooks if hook.kind == "project"}
+    by_project = any((alias, project_id) not in homes for project_id in hooked)
+    if not by_project or any(hook.kind == "group" for hook in hooks):
+        return []
+    lacking = {i for snapshot in snapshots for i in snapshot.projects} - hooked
+    if not lacking:
+        return []
+    remedy = "jobgate gitlab connect GROUP --job-hooks projects"
+    return [f"{len(lacking)} authorised projects have no webhook for their jobs' ends: {remedy}"]
 
 
 def _print(connected: Connected, rows: list[dict[str, Any]]) -> None:
