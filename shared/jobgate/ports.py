@@ -290,9 +290,9 @@ class ClusterGateway(Protocol):
     ) -> UpstreamResponse:
         """Send a request, and never twice what may change something; `deadline` in epoch seconds.
 
-        While the head of the answer is awaited, `meanwhile` is called every half second; what it
-        raises ends the wait and the connection. Raises TimedOut where the head doesn't come in
-        time.
+        While it's taken and the head of the answer is awaited, `meanwhile` is called every half
+        second; what it raises ends the wait and the connection. Raises Unanswered (TimedOut among
+        them) where it was sent and no head came, OutOfTime and Unavailable where nothing was.
         """
         ...
 

@@ -5,6 +5,7 @@ import gzip
 import select
 import ssl
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jobgate.adapters import cluster as cluster_adapter
 from jobgate.adapters.cluster import DirectClusterGateway
 from jobgate.core.cluster_credential import ClientCertificate
-from jobgate.core.errors import TimedOut, Unavailable
+from jobgate.core.errors import OutOfTime, TimedOut, Unanswered, Unavailable
 from jobgate.core.upstream_request import UpstreamRequest
 
 from local.certificates import CertificateAuthority
@@ -377,7 +378,7 @@ def test_only_what_changes_nothing_is_sent_twice(
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         with RawUpstream(certificate, OK, (step,), OK) as upstream:
             caller.body(upstream)
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unanswered):
                 caller.send(upstream, method=method)
             assert len(upstream.requests) == 2
 
@@ -563,7 +564,7 @@ def test_nobody_there_is_unreachable(caller: Caller, authority: CertificateAutho
     request = UpstreamRequest(
         method="GET", target="/", headers=(), body=b"", long_running=False, proxied=False
     )
-    with pytest.raises(Unavailable, match="ConnectionRefusedError"):
+    with pytest.raises(Unavailable, match="ConnectionRefusedError") as raised:
         caller.gateway.send(
             a_cluster(server=server, ca=caller.ca),
             request,
@@ -571,6 +572,7 @@ def test_nobody_there_is_unreachable(caller: Caller, authority: CertificateAutho
             deadline=NOW + 30,
             meanwhile=_nothing,
         )
+    assert not isinstance(raised.value, Unanswered)
 
 
 @pytest.mark.parametrize("long_running", [False, True])
@@ -612,6 +614,30 @@ def test_who_gives_up_waiting_for_a_head_closes_the_connection(
         assert upstream.connections == 2
 
 
+def test_a_large_request_that_is_not_taken_can_be_given_up(
+    caller: Caller, certificate: ServerCertificate
+) -> None:
+    never, begun = threading.Event(), time.monotonic()
+
+    def meanwhile() -> None:
+        if time.monotonic() > begun + 1:
+            raise GivenUpError
+
+    with RawUpstream(certificate, early=never) as upstream:
+        with pytest.raises(GivenUpError):
+            caller.send(upstream, method="POST", body=bytes(64 << 20), meanwhile=meanwhile)
+        never.set()
+
+
+def test_a_large_request_arrives_byte_for_byte(
+    caller: Caller, certificate: ServerCertificate
+) -> None:
+    body = bytes(range(256)) * 24_000
+    with RawUpstream(certificate) as upstream:
+        assert caller.body(upstream, method="PUT", body=body) == b"ok"
+        assert upstream.requests[0].endswith(b"\r\n\r\n" + body)
+
+
 def test_a_head_that_trickles_in_leaves_time_for_something_else(
     caller: Caller, certificate: ServerCertificate
 ) -> None:
@@ -626,7 +652,7 @@ def test_no_time_left_is_a_time_out_before_anything_is_sent(
     caller: Caller, certificate: ServerCertificate
 ) -> None:
     with RawUpstream(certificate) as upstream:
-        with pytest.raises(TimedOut):
+        with pytest.raises(OutOfTime):
             caller.send(upstream, deadline=NOW + 1)
         assert upstream.connections == 0
 

@@ -51,8 +51,8 @@ class RawUpstream:
     An answer is bytes, or steps: bytes are sent, an event is waited for, Left waits for the client
     to end the connection and tells of it, Reset and End close. When `answers` are used up, the last
     goes on. `requests` has the bytes of every request, `connections` counts handshakes and
-    `resumed` those that resumed a TLS session. With `early` each request gets that once something
-    of it has come, and its rest is never read.
+    `resumed` those that resumed a TLS session. With `early` each request gets that (or nothing
+    until the event) once something of it has come, and its rest is never read.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RawUpstream:
         certificate: ServerCertificate,
         *answers: bytes | Sequence[Step],
         ca: Path | None = None,
-        early: bytes | None = None,
+        early: bytes | threading.Event | None = None,
     ) -> None:
         self._early = early
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -131,7 +131,10 @@ class RawUpstream:
             try:
                 if self._early is not None:
                     sock.recv(1)
-                    sock.sendall(self._early)
+                    if isinstance(self._early, bytes):
+                        sock.sendall(self._early)
+                    else:
+                        self._early.wait(_PATIENCE_SECONDS)
                     return
                 while request := _read_request(sock):
                     with self._arrival:

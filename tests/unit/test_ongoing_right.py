@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.core.cluster_credential import BearerToken
-from jobgate.core.errors import Unavailable
+from jobgate.core.errors import OutOfTime, TimedOut, Unanswered, Unavailable
 from jobgate.core.liveness import JobLife, Stop, StopKind
 
 from tests.support.relay_parts import (
@@ -131,6 +131,25 @@ def test_of_a_change_that_was_sent_nobody_is_told_that_it_was_not_made(
     message = json.loads(body)["message"]
     assert MAYBE in message
     assert "Run the" not in message
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("error", "code", "is_sent"),
+    [
+        (Unanswered("reset"), 502, True),
+        (TimedOut("slow"), 504, True),
+        (Unavailable("nobody there"), 502, False),
+        (OutOfTime("no time left"), 504, False),
+    ],
+)
+def test_a_change_is_in_doubt_where_it_was_sent_and_not_answered(
+    waiting: Waiting, method: str, error: Exception, code: int, *, is_sent: bool
+) -> None:
+    waiting.parts.clusters.answer = error
+    status, body = waiting.ask(a_request("/api/v1/pods", method=method))
+    assert status == code
+    assert (MAYBE in body) == (is_sent and method != "GET")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from jobgate.adapters.http_connection import KeptConnection, Origin, Timeouts
+from jobgate.adapters.http_connection import (
+    KeptConnection,
+    NotConnectedError,
+    Origin,
+    Timeouts,
+)
 from jobgate.adapters.http_wire import TICK_SECONDS, WireError, request_head
-from jobgate.core.errors import TimedOut, Unavailable
+from jobgate.core.errors import OutOfTime, TimedOut, Unanswered, Unavailable
 from jobgate.core.upstream_request import changes_nothing
 from jobgate.ports import ClusterGateway, UpstreamResponse
 
@@ -58,7 +63,7 @@ class DirectClusterGateway(ClusterGateway):
     ) -> UpstreamResponse:
         left = deadline - self._clock() - _MARGIN_SECONDS
         if left <= 0:
-            raise TimedOut("no time was left for the cluster")
+            raise OutOfTime("no time was left for the cluster")
         head = request_head(request.method, request.target, request.headers)
         timeouts = Timeouts(
             connect=min(_CONNECT_SECONDS, left),
@@ -74,10 +79,12 @@ class DirectClusterGateway(ClusterGateway):
                 timeouts=timeouts,
                 repeatable=changes_nothing(request.method) and not request.body,
             )
+        except NotConnectedError as exc:
+            raise Unavailable(f"the cluster: {type(exc.__cause__).__name__}") from exc
         except TimeoutError as exc:
             raise TimedOut("the cluster didn't answer in time") from exc
         except (OSError, WireError) as exc:
-            raise Unavailable(f"the cluster: {type(exc).__name__}") from exc
+            raise Unanswered(f"the cluster: {type(exc).__name__}") from exc
         return _Answer(exchange, idle_seconds=None if request.long_running else _IDLE_SECONDS)
 
     def close(self) -> None:

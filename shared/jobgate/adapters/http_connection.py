@@ -47,13 +47,17 @@ class Origin:
 class Timeouts:
     """In seconds: for the connection, for sending everything, and for the answer's head.
 
-    `meanwhile` is called now and then while the head is awaited, see `Wire.head`.
+    `meanwhile` is called now and then in the last two, see `Wire`.
     """
 
     connect: float
     send: float
     head: float
     meanwhile: Callable[[], None] | None = None
+
+
+class NotConnectedError(OSError):
+    """No connection came about, so nothing was sent; its cause says why."""
 
 
 class Exchange:
@@ -100,7 +104,8 @@ class KeptConnection:
     ) -> Exchange:
         """Send a request and wait for the answer's head.
 
-        Raises OSError (TimeoutError among them), WireError, or what `timeouts.meanwhile` raises.
+        Raises OSError (NotConnectedError, TimeoutError among them), WireError, or what
+        `timeouts.meanwhile` raises.
         """
         wire = self._young(_KEPT_SECONDS if repeatable else _KEPT_SECONDS_ONCE_ONLY)
         if wire is not None:
@@ -110,7 +115,10 @@ class KeptConnection:
                 if not repeatable:
                     raise
         begun = time.monotonic()
-        wire = self._connect(timeouts.connect)
+        try:
+            wire = self._connect(timeouts.connect)
+        except OSError as exc:
+            raise NotConnectedError from exc
         return self._sent(wire, method, head + body, timeouts, time.monotonic() - begun)
 
     def give_back(self, wire: Wire) -> None:
@@ -140,7 +148,7 @@ class KeptConnection:
         self, wire: Wire, method: str, request: bytes, timeouts: Timeouts, connect_seconds: float
     ) -> Exchange:
         try:
-            took_all = _took_all(wire, request, timeouts.send)
+            took_all = _took_all(wire, request, timeouts)
             head = wire.head(
                 method, seconds=timeouts.head, clock=time.monotonic, meanwhile=timeouts.meanwhile
             )
@@ -174,10 +182,10 @@ class KeptConnection:
             raise
 
 
-def _took_all(wire: Wire, request: bytes, seconds: float) -> bool:
+def _took_all(wire: Wire, request: bytes, timeouts: Timeouts) -> bool:
     """Send; false where the other side stopped listening, which may have answered all the same."""
     try:
-        wire.send(request, seconds=seconds)
+        wire.send(request, seconds=timeouts.send, meanwhile=timeouts.meanwhile)
     except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
         return False
     return True

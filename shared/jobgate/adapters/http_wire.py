@@ -10,6 +10,7 @@ import contextlib
 import functools
 import re
 import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +22,7 @@ TICK_SECONDS = 0.5
 """How long a wait goes on at most before something else is looked at."""
 
 _READ_BYTES = 65_536
+_PIECE_BYTES = 16_384  # a record of TLS
 _HEAD_MAX_BYTES = 65_536  # the API server's are under 4 KB
 _LINE_MAX_BYTES = 4_096
 _INTERIM_MAX = 4  # answers of 1xx before the real one
@@ -98,11 +100,32 @@ class Wire:
         """Nothing was received beyond what was read."""
         return not self._buffer
 
-    def send(self, data: bytes, *, seconds: float | None) -> None:
-        """Send everything within `seconds`; raises TimeoutError."""
+    def send(
+        self,
+        data: bytes,
+        *,
+        seconds: float | None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Send everything within `seconds`; raises TimeoutError.
+
+        With a bound and more than a piece, `meanwhile` is called after each piece, and every
+        TICK_SECONDS where none is taken; what it raises comes out.
+        """
         self._heard = False
-        self._set_wait(seconds)
-        self._sock.sendall(data)
+        if meanwhile is None or seconds is None or len(data) <= _PIECE_BYTES:
+            self._set_wait(seconds)
+            self._sock.sendall(data)
+            return
+        self._set_wait(TICK_SECONDS)
+        rest, until = memoryview(data), time.monotonic() + seconds
+        while rest:
+            # TLS wants the same piece again once it wasn't taken.
+            with contextlib.suppress(TimeoutError):
+                rest = rest[self._sock.send(rest[:_PIECE_BYTES]) :]
+            if time.monotonic() >= until:
+                raise TimeoutError
+            meanwhile()
 
     def head(
         self,

@@ -4,7 +4,8 @@ JobgateError
     InvalidRequest   the caller's request can't be understood; the text is fit for the caller
     InvalidToken     a token that isn't good; the text is for the log alone
     Unavailable      GitLab, AWS or the cluster can't be asked: what we don't know denies
-        TimedOut     it was asked, and didn't answer in time
+        Unanswered   it was asked, and gave no whole answer: it may have done what it was asked for
+            TimedOut     not in time
         OutOfTime    we stopped before our own end; a part is done, another try is to go on
         Throttled    it was asked too often; not again before `retry_after` seconds
         NotForUs     it answered that our token isn't good for that, or shows nothing to it
@@ -39,7 +40,11 @@ class OutOfTime(Unavailable):
     """Stopped in good time before the function's end; a part is done, and another try goes on."""
 
 
-class TimedOut(Unavailable):
+class Unanswered(Unavailable):
+    """An outside system was sent something, and gave no whole answer."""
+
+
+class TimedOut(Unanswered):
     """An outside system was reached and didn't answer in time."""
 
 

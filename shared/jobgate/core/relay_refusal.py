@@ -41,7 +41,7 @@ _CREDENTIAL = Explanation(
     "The cluster refuses the credential that Jobgate has for it.", "Tell the operators of Jobgate."
 )
 # What was sent can't be called back: nobody knows how far the cluster came with it.
-_MAYBE_DONE = "It was with the cluster by then, and what it was to change may be changed."
+_MAYBE_DONE = "The request was sent by then, and what it was to change may be changed."
 _LOOK_FIRST = "Look at what the cluster has before you send it again."
 _METHOD = Explanation(
     "This HTTP method can't be carried.", "Use GET, HEAD, POST, PUT, PATCH or DELETE."
@@ -98,11 +98,13 @@ def refusal_answer(refusal: Refusal, *, path: str, decision_id: str) -> OwnAnswe
 
 def withdrawn(refusal: Refusal, *, changes: bool) -> Refusal:
     """The refusal of a request that is with the cluster; `changes`: it's one that may change it."""
-    if not changes:
-        return replace(refusal, withdrawn=True)
+    return replace(in_doubt(refusal) if changes else refusal, withdrawn=True)
+
+
+def in_doubt(refusal: Refusal) -> Refusal:
+    """The refusal of a change that the cluster may have made."""
     told = refusal.explanation or EXPLANATIONS[refusal.reason]
-    explanation = Explanation(f"{told.sentence} {_MAYBE_DONE}", _LOOK_FIRST)
-    return replace(refusal, withdrawn=True, explanation=explanation)
+    return replace(refusal, explanation=Explanation(f"{told.sentence} {_MAYBE_DONE}", _LOOK_FIRST))
 
 
 def ending_event(refusal: Refusal, *, decision_id: str) -> bytes:

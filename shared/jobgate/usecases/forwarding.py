@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate
-from jobgate.core.errors import TimedOut, Unavailable
+from jobgate.core.errors import OutOfTime, TimedOut, Unanswered, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.record import milliseconds
-from jobgate.core.relay_refusal import CREDENTIAL_REFUSED, Refusal, withdrawn
+from jobgate.core.relay_refusal import CREDENTIAL_REFUSED, Refusal, in_doubt, withdrawn
 from jobgate.core.upstream_request import changes_nothing, upstream_request
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Forwarding:
     ) -> UpstreamResponse | Refusal:
         """The head of the cluster's answer, or why there is none."""
         credential, rule = admitted.credential, admitted.grant.rule
+        changes = not changes_nothing(incoming.method)
         if credential is None:
             return Refusal(reason=Reason.AGENT_MODE_NOT_CONFIGURED, rule=rule)
         try:
@@ -79,11 +80,12 @@ class Forwarding:
                 if renewed is not None:
                     answer = self._sent(incoming, admitted, renewed, passage)
         except _Withdrawn as exc:
-            return withdrawn(exc.refusal, changes=not changes_nothing(incoming.method))
-        except TimedOut as exc:
-            return Refusal(reason=Reason.UPSTREAM_TIMEOUT, rule=rule, cause=str(exc))
+            return withdrawn(exc.refusal, changes=changes)
         except Unavailable as exc:
-            return Refusal(reason=Reason.UPSTREAM_UNREACHABLE, rule=rule, cause=str(exc))
+            is_late = isinstance(exc, TimedOut | OutOfTime)
+            reason = Reason.UPSTREAM_TIMEOUT if is_late else Reason.UPSTREAM_UNREACHABLE
+            refusal = Refusal(reason=reason, rule=rule, cause=str(exc))
+            return in_doubt(refusal) if changes and isinstance(exc, Unanswered) else refusal
         return answer
 
     def _sent(
