@@ -9,6 +9,7 @@ socket for AWS, the relay as it is deployed.
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from jobgate.core.liveness import EVERYTHING, JobState, Stop, StopKind
 
 from tests.support.aws_stand_in import Answer, AWSStandIn, HangUp, failure
 from tests.support.relay_parts import AGENT, a_job, a_snapshot
-from tests.support.relay_upstream import OK, End, Reset, Step
+from tests.support.relay_upstream import OK, End, Left, Reset, Step
 from tests.support.relay_world import SECRET, World
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 _CHUNKED = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+_LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
 _HALF = b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"kind":'
 _TABLE = ("BatchGetItem", "GetItem", "Query")
+_LATE_SECONDS = 4  # beyond the relay's patience with AWS
+_MEGABYTE = b"x" * 1_000_000
 
 
 def api_status(code: int, reason: str) -> bytes:
@@ -45,7 +49,8 @@ class Fault:
     """Something wrong, and what comes of it.
 
     `sees`: status and reason, the reason None where the answer is the cluster's own. `ended` is how
-    the body ends: complete, or broken. `sent` is how many requests the cluster gets.
+    the body ends: complete, or broken. `sent` is how many requests the cluster gets, `seconds` what
+    Lambda leaves for the request.
     """
 
     where: str
@@ -58,6 +63,7 @@ class Fault:
     changes: Mapping[str, Any] = field(default_factory=dict)
     path: str = "/api/v1/namespaces/shop/pods"
     method: str = "GET"
+    seconds: float = 30
 
 
 def _always(operations: Sequence[str], answer: Callable[[Any], Answer | None]) -> Change:
@@ -65,6 +71,11 @@ def _always(operations: Sequence[str], answer: Callable[[Any], Answer | None]) -
 
 
 def _hang_up(_request: object) -> Answer:
+    raise HangUp
+
+
+def _late(_request: object) -> Answer:
+    threading.Event().wait(_LATE_SECONDS)
     raise HangUp
 
 
@@ -146,6 +157,7 @@ _TABLES = (
         _always(("BatchGetItem",), lambda _: failure(400, "AccessDeniedException")),
     ),
     _dynamodb("hangs up", _UNKNOWN, _always(_TABLE, _hang_up)),
+    _dynamodb("doesn't answer in time", _UNKNOWN, _always(("BatchGetItem",), _late)),
     _dynamodb("leaves keys unprocessed, twice", _UNKNOWN, _always(("BatchGetItem",), _unprocessed)),
     _dynamodb(
         "gives what isn't JSON", _UNKNOWN, _always(("BatchGetItem",), lambda _: (200, b"<html>"))
@@ -213,6 +225,7 @@ _SECRETS = (
         _UNREACHABLE,
         _always(("GetSecretValue",), lambda _: failure(400, "AccessDeniedException")),
     ),
+    _secrets_manager("doesn't answer in time", _UNREACHABLE, _always(("GetSecretValue",), _late)),
     _secrets_manager("has no such secret", _UNREACHABLE, _secret(None)),
     _secrets_manager("has a secret that isn't JSON", _UNREACHABLE, _secret("relay-credential")),
     _secrets_manager(
@@ -229,6 +242,9 @@ _CLUSTERS = (
     _cluster("hangs up before it answers a read", _UNREACHABLE, [End()], [End()]),
     _cluster("hangs up before it answers a change", _UNREACHABLE, [End()], method="POST"),
     _cluster("resets the connection", _UNREACHABLE, [Reset()]),
+    _cluster(
+        "doesn't answer in time", (504, "upstream_timeout"), [Left(threading.Event())], seconds=3
+    ),
     _cluster("doesn't speak HTTP/1.1", _UNREACHABLE, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     _cluster(
         "gives two lengths",
@@ -250,6 +266,8 @@ _CLUSTERS = (
         (307, None),
         b"HTTP/1.1 307 X\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
     ),
+    _cluster("sends 100 MB", (200, None), [_LONG, *[_MEGABYTE] * 100]),
+    _cluster("gives more than it promised", (200, None), OK + OK),
     _cluster("breaks off in the middle of an answer", (200, None), [_HALF, End()], ended="broken"),
     _cluster(
         "ends a watch without its last chunk",
