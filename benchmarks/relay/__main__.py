@@ -49,7 +49,7 @@ _ADAPTER_CRATE = ("lambda_web_adapter", "1.0.0-rc1")
 def main(arguments: list[str]) -> int:
     """Measure; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--docs", type=Path, help="a folder for benchmarks.md and benchmarks.svg")
     options = parser.parse_args(arguments)
     # As Ctrl-C, so that nothing is left behind.

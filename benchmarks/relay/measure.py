@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from benchmarks.relay.subjects import Setting, Subject
 
 _WARM_UP = 100
-_CALLS = {"small": 200, "medium": 40, "large": 5, "watch": 10}
+# Few calls and many rounds: what else the machine does then meets every subject alike.
+_CALLS = {"small": 60, "medium": 20, "large": 3, "watch": 5}
 _MEMORY_WARM_UP = 500
 _MEMORY_REQUESTS = 10_000
 _MEMORY_WATCHES = 300
