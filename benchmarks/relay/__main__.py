@@ -54,6 +54,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     # As Ctrl-C, so that nothing is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(os, "sched_setaffinity"):
+        # One CPU for everything: the work counts, not how soon another core is woken for a part.
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(prefix="relay-benchmark-") as name:
         folder = Path(name)
         with _neighbours(folder) as told, _setting(folder, told) as setting:

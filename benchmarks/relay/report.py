@@ -126,8 +126,9 @@ def machine() -> str:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     busy = os.getloadavg()[1]
     return (
-        f"{os.cpu_count()} CPUs ({model}), {memory:.0f} GiB, Linux {platform.release()}, everything"
-        f" on loopback; load {busy:.1f} at the end, of which the benchmark itself makes about 1.5"
+        f"{os.cpu_count()} CPUs ({model}), {memory:.0f} GiB, Linux {platform.release()}, all of it"
+        " on one CPU and loopback: the work of every part counts, and not how soon the machine"
+        f" wakes another core; load {busy:.1f} at the end, of which the benchmark itself makes 1"
     )
 
 

@@ -14,6 +14,7 @@ from jobgate.core.errors import StreamCut, TimedOut, Unavailable
 from jobgate.core.liveness import JobLife, Stop, StopKind
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import DECISION_HEADER
+from jobgate.core.settings import Settings
 from jobgate.core.upstream_request import IncomingRequest
 
 from tests.support.relay_parts import (
@@ -22,6 +23,7 @@ from tests.support.relay_parts import (
     AS_AGENT,
     AS_CI_JOB,
     AS_IDENTITY,
+    ISSUER,
     NOW,
     RELAY_SECRET,
     Answer,
@@ -616,6 +618,36 @@ def test_one_job_at_two_agents_reaches_each_agents_cluster(parts: RelayParts) ->
     assert [cluster.server for cluster in parts.clusters.to] == [
         f"https://{a}.test" for a in agents
     ]
+
+
+def test_whom_the_issuer_makes_of_a_job_is_decided_anew_once_that_changes(
+    parts: RelayParts,
+) -> None:
+    """Also within the time that what was read is believed."""
+    relay = parts.relay()
+    for issuer in (ISSUER, replace(ISSUER, is_default=False)):
+        parts.deployment = replace(parts.deployment, issuers={"main": issuer})
+        relay.answer(a_request(), decision_id="d", deadline=NOW + 900)
+    assert [dict(sent.headers)["Impersonate-User"] for sent in parts.clusters.sent] == [
+        "gitlab:ci_job:42",
+        "gitlab@main:ci_job:42",
+    ]
+    assert parts.store.reads == 1
+
+
+def test_stops_and_the_jobs_life_are_judged_at_each_request(parts: RelayParts) -> None:
+    """What is believed may stay; whether it still counts is asked of the clock."""
+    heard = JobLife(status="running", probe_at=NOW - parts.bounds.probe_grace + 1)
+    stop = Stop(kind=StopKind.JOB, value="42", until=NOW + 0.5, by="me", why="because")
+    parts.settings = Settings(job_end="probe")
+    parts.store.facts = some_facts(stops=(stop,), state=heard)
+    relay = parts.relay()
+    statuses = []
+    for after in (0, 0.6, 1.1):
+        parts.clock.now = NOW + after
+        statuses.append(relay.answer(a_request(), decision_id="d", deadline=NOW + 900).status)
+    assert statuses == [403, 200, 503]
+    assert parts.store.reads == 1
 
 
 # --- Behind API Gateway ---

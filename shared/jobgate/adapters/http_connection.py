@@ -12,8 +12,8 @@ import select
 import socket
 import ssl
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobgate.adapters.http_wire import SilentEndError, Wire
 
@@ -43,8 +43,7 @@ class Origin:
     server_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """In seconds: for the connection, for sending everything, and for the answer's head.
 
     `meanwhile` is called now and then in the last two, see `Wire`.
@@ -156,7 +155,7 @@ class KeptConnection:
             wire.close()
             raise
         if not took_all:
-            head = replace(head, keeps=False)
+            head = head._replace(keeps=False)
         return Exchange(self, wire, head, connect_seconds)
 
     def _connect(self, seconds: float) -> Wire:

@@ -11,8 +11,7 @@ import functools
 import re
 import ssl
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     import socket
@@ -35,6 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _BODILESS = frozenset({204, 304})
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 class WireError(Exception):
@@ -45,8 +45,7 @@ class SilentEndError(WireError):
     """The connection ended before the first byte that answers what was sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """An answer's status and headers. `length` is None where it isn't known beforehand."""
 
     status: int
@@ -283,22 +282,22 @@ def _parse_head(block: bytes, method: str) -> Head:
     if match is None:
         raise WireError("no status line of HTTP/1.1")
     status = int(match[1])
-    headers = tuple(map(_parse_field, lines[1:]))
-    folded = [(name.lower(), value) for name, value in headers]
-    length, chunked = _framing(folded)
+    headers, framing = [], []
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not _is_name(name) or (not value.isprintable() and _BREAK.search(value)):
+            raise WireError("a header that can't be read")
+        value = value.strip(" \t")
+        headers.append((name, value))
+        if (folded := name.lower()) in _FRAMING:
+            framing.append((folded, value))
+    length, chunked = _framing(framing)
     if method == "HEAD" or status in _BODILESS or status < 200:
         length, chunked = 0, False
-    connection = ",".join([value for name, value in folded if name == "connection"])
+    connection = ",".join([value for name, value in framing if name == "connection"])
     closes = "close" in map(str.strip, connection.lower().split(","))
     keeps = (chunked or length is not None) and not closes
-    return Head(status=status, headers=headers, length=length, chunked=chunked, keeps=keeps)
-
-
-def _parse_field(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    if not colon or not _is_name(name) or (not value.isprintable() and _BREAK.search(value)):
-        raise WireError("a header that can't be read")
-    return name, value.strip(" \t")
+    return Head(status, tuple(headers), length, chunked, keeps)
 
 
 def _framing(headers: Iterable[tuple[str, str]]) -> tuple[int | None, bool]:

@@ -12,8 +12,7 @@ import json
 import re
 import socket
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobgate.adapters.http_connection import has_something
 from jobgate.adapters.http_wire import Wire, WireError, request_head
@@ -46,8 +45,7 @@ class FrontGoneError(Exception):
     """Lambda takes no more of an answer: its invocation is over."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Invocation(NamedTuple):
     """One event; at `deadline` (epoch seconds) Lambda ends the invocation, whatever it does."""
 
     request_id: str

@@ -15,8 +15,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobgate.adapters.http_wire import WireError
 from jobgate.adapters.log import failure_line, place_of, write_line
@@ -41,8 +40,7 @@ _SNAP_START = "snap-start"
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(NamedTuple):
     """What a handler may know of its invocation; `deadline` in epoch seconds."""
 
     aws_request_id: str

@@ -58,16 +58,15 @@ def client_identity(
 
 
 def _asked(incoming: IncomingRequest) -> list[str]:
-    names = (name for name, _ in incoming.headers)
-    return [n for n in names if n.strip().lower().startswith(_IMPERSONATION)]
+    names = (name for name, _ in incoming.folded)
+    return [n for n in names if n.strip().startswith(_IMPERSONATION)]
 
 
 def _extra(incoming: IncomingRequest) -> dict[str, list[str]]:
     """The extras whose keys can be read, in their order."""
     extra: dict[str, list[str]] = {}
-    for name, value in incoming.headers:
-        folded = name.lower()
-        if folded.startswith(_EXTRA) and (key := _key(folded.removeprefix(_EXTRA))):
+    for name, value in incoming.folded:
+        if name.startswith(_EXTRA) and (key := _key(name.removeprefix(_EXTRA))):
             extra.setdefault(key, []).append(value)
     return extra
 

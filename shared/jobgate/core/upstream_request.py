@@ -109,10 +109,16 @@ class IncomingRequest:
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
+    folded: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+    """The headers with their names in lower case."""
+
+    def __post_init__(self) -> None:
+        folded = tuple([(name.lower(), value) for name, value in self.headers])
+        object.__setattr__(self, "folded", folded)
 
     def values(self, name: str) -> list[str]:
         """A header's values; `name` in lower case."""
-        return [value for key, value in self.headers if key.lower() == name]
+        return [value for key, value in self.folded if key == name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,9 +279,7 @@ def _asks_for_upgrade(incoming: IncomingRequest) -> bool:
 
 def _carried(incoming: IncomingRequest) -> list[tuple[str, str]]:
     return [
-        (_CARRIED[name.lower()], value.strip(" \t"))
-        for name, value in incoming.headers
-        if name.lower() in _CARRIED
+        (_CARRIED[name], value.strip(" \t")) for name, value in incoming.folded if name in _CARRIED
     ]
 
 

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobgate.core.access_token import AccessToken
-    from jobgate.core.agent import ClusterConnection, ClusterCredential
+    from jobgate.core.agent import AgentSnapshot, ClusterConnection, ClusterCredential
     from jobgate.core.authorization import Grant
     from jobgate.core.bounds import Bounds
     from jobgate.core.impersonation import Identity
+    from jobgate.core.issuer import Issuer
+    from jobgate.core.job import JobIdentity
+    from jobgate.core.namespace import Surroundings
     from jobgate.core.settings import Settings
     from jobgate.ports import AccessTokenVerifier, Clock, Deployment
     from jobgate.usecases.relay_facts import RelayFactsCache
@@ -88,21 +91,32 @@ class Admission:
         )
         if ended is not None:
             return Refusal(reason=ended)
+        decided = known.decided.get(issuer)
+        if decided is None:
+            decided = self._decided(job, facts.snapshot, facts.cluster, known.surroundings, issuer)
+            known.decided[issuer] = decided
+        return decided
+
+    def _decided(
+        self,
+        job: JobIdentity,
+        snapshot: AgentSnapshot,
+        cluster: ClusterConnection,
+        surroundings: Surroundings,
+        issuer: Issuer,
+    ) -> Admitted | Refusal:
+        """Decide once on what was read; stops, the job's life and the token are asked each time."""
+        now = self.clock()
         decision = authorize(
-            job,
-            facts.snapshot,
-            known.surroundings,
-            settings=self.settings,
-            bounds=self.bounds,
-            now=now,
+            job, snapshot, surroundings, settings=self.settings, bounds=self.bounds, now=now
         )
         if isinstance(decision, Denied):
             return Refusal(reason=decision.reason, rule=decision.rule)
-        chain = trusted_chain(job, known.surroundings, bounds=self.bounds, now=now)
+        chain = trusted_chain(job, surroundings, bounds=self.bounds, now=now)
         return Admitted(
             grant=decision.grant,
             identity=identity_of(job, decision.grant, issuer=issuer, chain=chain),
-            cluster=facts.cluster,
+            cluster=cluster,
         )
 
     def withdrawal(self, given: str, agent_id: int, before: Admitted) -> Refusal | None:

@@ -1,4 +1,4 @@
-"""Relay: one Kubernetes API request of a job, decided anew, carried and streamed back.
+"""Relay: one Kubernetes API request of a job, decided, carried and streamed back.
 
 verify -> what is stored about job and agent (believed for RELAY_CACHE) -> does the job still run ->
 decide on the current snapshot -> identity -> credential -> upstream request -> the answer, head and
@@ -96,14 +96,13 @@ class Relay:
         if isinstance(admitted, Refusal):
             return admitted
         trail.values |= record.of_grant(admitted.grant)
-        identity = admitted.identity
-        if identity is None:
+        right = self._right(given, admitted, trail)
+        if admitted.identity is None:
             asked = client_identity(incoming, admitted.cluster)
             if isinstance(asked, Refusal):
                 return asked
-            identity = asked
-        trail.values["identity"] = record.of_identity(identity)
-        right = self._right(given, admitted, trail)
+            admitted = dataclasses.replace(admitted, identity=asked)
+        trail.values["identity"] = record.of_identity(admitted.identity)
         passage = Passage(
             decision_id=trail.decision_id,
             began_at=trail.began_at,
@@ -111,9 +110,7 @@ class Relay:
             ends_at=min(trail.deadline, token.expires_at),
             times=trail.values,
         )
-        sent = self.forwarding.send(
-            incoming, dataclasses.replace(admitted, identity=identity), passage
-        )
+        sent = self.forwarding.send(incoming, admitted, passage)
         if isinstance(sent, Refusal):
             return sent
         stream = self._stream(sent, trail, right)

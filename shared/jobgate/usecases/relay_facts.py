@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobgate.core.bounds import Bounds
+    from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity
     from jobgate.core.namespace import Surroundings
+    from jobgate.core.relay_refusal import Refusal
     from jobgate.ports import Clock, Lookups, RelayFacts, RelayStore
+    from jobgate.usecases.admission import Admitted
 
 _KEPT_MAX = 256  # jobs and agents that one instance meets within the cache's seconds are few
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was read about a job and an agent, and when (epoch seconds)."""
+    """What was read about a job and an agent, and when (epoch seconds).
+
+    `decided` is what was decided on it for an issuer; it's believed no longer than what was read.
+    """
 
     facts: RelayFacts
     surroundings: Surroundings
     read_at: float
+    decided: dict[Issuer, Admitted | Refusal] = field(default_factory=dict)
 
 
 class RelayFactsCache:
