@@ -53,24 +53,22 @@ class Deployment:
             namespace_path=LOAD,
             namespace_kind="group",
         )
-        token = CredentialFile("token", {"token": "unused"})
-        return [
-            registration.register(
-                self.aws,
-                self.stack,
-                self.table,
-                registration.NewAgent(
-                    issuer=ALIAS,
-                    project=found,
-                    name=name,
-                    server="https://cluster.example.test",
-                    ca=None,
-                    relay_credential=token,
-                    agent_credential=None,
-                ),
+        credentials = (CredentialFile("token", {"token": "unused"}), None)
+        ids = []
+        for name in names:
+            agent = registration.NewAgent(
+                issuer=ALIAS,
+                project=found,
+                name=name,
+                server="https://cluster.example.test",
+                ca=None,
             )
-            for name in names
-        ]
+            agent_id = registration.reserve(self.table, agent)
+            registration.register(
+                self.aws, self.stack, self.table, agent, agent_id, credentials=credentials
+            )
+            ids.append(agent_id)
+        return ids
 
     def config_project(self, project_id: int) -> ConfigProjectItem | None:
         return registration.config_project(self.table, ALIAS, project_id)
@@ -162,10 +160,10 @@ def test_three_hundred_agents_with_a_thousand_entries_each_within_gitlab_coms_li
     deployment.assert_drained()
     asked = control.requests("/api/v4/")
     refused = [request for request in asked if request["status"] == 429]
-    runs = [r for r in asked if r["path"].startswith(f"/api/v4/projects/{home['id']}/repository/t")]
+    runs = [r for r in asked if r["path"] == f"/api/v4/projects/{home['id']}"]
     say(
         f"{AGENTS} agents, {ENTRIES} + {ENTRIES} entries each: {seconds:.0f} s from the push, "
-        f"{len(asked)} calls of GitLab, {len(refused)} answered 429, {len(runs)} readings"
+        f"{len(asked)} calls of GitLab, {len(refused)} answered 429, {len(runs)} runs"
     )
 
 
