@@ -194,6 +194,25 @@ def test_old_and_new_secrets_of_one_hook_count_side_by_side() -> None:
     assert not authentic({"x-gitlab-token": "s"}, *hooks)
 
 
+def test_every_hooks_secret_is_compared_in_constant_time_whichever_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[bytes] = []
+
+    def in_constant_time(given: bytes, expected: bytes) -> bool:
+        compared.append(expected)
+        return given == expected
+
+    monkeypatch.setattr(webhook.hmac, "compare_digest", in_constant_time)
+    other = HookSecrets(secret_token="other", signing_token=None)
+    headers = {"x-gitlab-token": "s3cret"} | signature()
+
+    assert authentic(headers, PLAIN, SIGNED, other)
+
+    expected = signature()["webhook-signature"].encode()
+    assert compared == [b"s3cret", expected, b"other"]
+
+
 class Receiver:
     """The use case with fakes, and the route before it."""
 
