@@ -124,7 +124,7 @@ def _refreshes(made: Deployment) -> dict[str, Counts]:
     made.gitlab.push(b.CONFIG_PROJECT, {**FILES, ".gitlab/agents/prod/config.yaml": changed})
     counts["refresh after a push to one of them"] = made.count(run)
     counts["refresh with nothing new"] = made.count(run)
-    counts["round of the schedule, one project"] = made.count(a_reconcile(made.stack).run)
+    counts["round of the schedule, one project"] = made.count(a_reconcile(made.stack))
     return counts
 
 

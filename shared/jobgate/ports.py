@@ -19,9 +19,11 @@ if TYPE_CHECKING:
         ClusterConnection,
         ClusterCredential,
         ConfigProject,
+        Credential,
     )
     from jobgate.core.agent_folder import TreeEntry
-    from jobgate.core.cluster_credential import ClientCertificate, ClusterSecret
+    from jobgate.core.bound_token import BoundToken
+    from jobgate.core.cluster_credential import BearerToken, ClientCertificate, ClusterSecret
     from jobgate.core.commit_status import CommitStatus
     from jobgate.core.gitlab_token import TokenEnd
     from jobgate.core.hook import HookScope
@@ -551,6 +553,49 @@ class ConfigProjects(Protocol):
 
     def all(self) -> Iterable[tuple[str, int]]:
         """Issuer alias and project id of each."""
+        ...
+
+
+# --- Renewal of the clusters' tokens ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCredential:
+    """A cluster's credential with the version of the secret that it was read from."""
+
+    credential: Credential
+    secret: ClusterSecret
+    version: str
+
+
+class AgentConnections(Protocol):
+    """The agents of all issuers, and where their clusters are."""
+
+    def agents(self) -> Iterable[tuple[str, int]]:
+        """Issuer alias and id of each agent that a configuration project lists."""
+        ...
+
+    def cluster(self, issuer: str, agent_id: int) -> ClusterConnection | None: ...
+
+
+class StoredCredentials(Protocol):
+    """The clusters' stored credentials, to renew them."""
+
+    def read(self, credential: Credential) -> StoredCredential: ...
+
+    def replace(self, stored: StoredCredential, *, by: BearerToken) -> None:
+        """Make `by` the current version; raises Conflict where `stored` isn't that any more."""
+        ...
+
+
+class TokenRequests(Protocol):
+    """Asks a cluster for tokens."""
+
+    def another(self, cluster: ClusterConnection, token: BoundToken, *, by: ClusterSecret) -> str:
+        """A new token like `token`, asked for by the bearer of `by`.
+
+        Raises NotForUs where the cluster refuses that, Unavailable where it can't be asked.
+        """
         ...
 
 

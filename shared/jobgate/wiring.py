@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, Any], Any], Any]
 
 _clock = time.time  # noqa: TID251  the one place where the clock is taken from the system
+_RENEWAL_SECONDS = 20.0  # after which no renewal begins; reconcile has a minute for everything
 _REFRESH_SECONDS = 50.0  # all calls to GitLab of one refresh; the function has a minute
 
 
@@ -222,13 +223,19 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
 
 def reconcile(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/reconcile`."""
+    from secrets import randbelow
+
+    from jobgate.adapters.cluster import DirectClusterGateway
     from jobgate.adapters.deployment_reader import DeploymentReader
     from jobgate.adapters.log import write_line
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
     from jobgate.adapters.secrets import SecretReader
+    from jobgate.adapters.stored_credentials import AWSStoredCredentials
     from jobgate.adapters.token_ends import DynamoDBTokenEnds, token_end_asker
+    from jobgate.adapters.token_requests import ClusterTokenRequests
     from jobgate.usecases.reconcile import Reconcile
+    from jobgate.usecases.renewal import Renewal
     from jobgate.usecases.token_watch import TokenWatch
 
     call, table = _boto(), environment["JOBGATE_TABLE"]
@@ -242,13 +249,23 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
         recorder=write_line,
         clock=_clock,
     )
+    store = DynamoDBRefreshStore(call, table)
+    renewal = Renewal(
+        agents=store,
+        stored=AWSStoredCredentials(call),
+        requests=ClusterTokenRequests(DirectClusterGateway(clock=_clock), clock=_clock),
+        recorder=write_line,
+        clock=_clock,
+        pick=randbelow,
+    )
     use_case = Reconcile(
-        projects=DynamoDBRefreshStore(call, table),
+        projects=store,
         queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
     )
 
     def handler(_event: dict[str, Any], _context: object) -> dict[str, int]:
         queued = use_case.run()
+        renewal.run(until=_clock() + _RENEWAL_SECONDS)
         tokens.run()
         return {"queued": queued}
 

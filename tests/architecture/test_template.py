@@ -145,8 +145,13 @@ SECRET_READERS = {
     },
     "GitLabStatusToken": {"ConfigRefreshFunction"},
     "GitLabHooks": {"GitlabWebhookFunction"},
-    "jobgate/${AWS::StackName}/cluster/*": {"RelayFunction"},
+    "jobgate/${AWS::StackName}/cluster/*": {"ReconcileFunction", "RelayFunction"},
 }
+SECRET_WRITES = {"secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"}
+CLUSTER_SECRETS = (
+    "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:"
+    "jobgate/${AWS::StackName}/cluster/*"
+)
 
 # A key of every kind of item that the operators' command alone writes.
 OPERATORS_KEYS = (
@@ -176,13 +181,8 @@ WILDCARDS = {
     ("SigningKeyB", "kms:*"),
     ("SigningKeyB", "*"),
     # Clusters' secrets are made by `jobgate agent register`, after the deployment.
-    (
-        "RelayRole",
-        (
-            "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:"
-            "jobgate/${AWS::StackName}/cluster/*"
-        ),
-    ),
+    ("RelayRole", CLUSTER_SECRETS),
+    ("ReconcileRole", CLUSTER_SECRETS),
 }
 
 
@@ -490,12 +490,28 @@ def test_each_secret_is_readable_by_those_that_use_it(resources: dict[str, Any])
     for logical_id in FUNCTIONS:
         for statement in statements(resources, logical_id):
             if "secretsmanager" in str(statement["Action"]):
-                assert statement["Action"] == "secretsmanager:GetSecretValue"
+                actions = set(listed(statement["Action"]))
+                assert actions - SECRET_WRITES == {"secretsmanager:GetSecretValue"}
                 given = statement["Resource"]
                 for secret in given if isinstance(given, list) else [given]:
                     readers.setdefault(secret_name(secret), set()).add(logical_id)
 
     assert readers == SECRET_READERS
+
+
+def test_reconcile_alone_writes_secrets_and_those_of_clusters_alone(
+    resources: dict[str, Any],
+) -> None:
+    writers = {
+        (logical_id, action, json.dumps(statement["Resource"]))
+        for logical_id in FUNCTIONS
+        for statement in statements(resources, logical_id)
+        for action in listed(statement["Action"])
+        if action.startswith("secretsmanager:") and action != "secretsmanager:GetSecretValue"
+    }
+
+    clusters = json.dumps({"Fn::Sub": CLUSTER_SECRETS})
+    assert writers == {("ReconcileFunction", action, clusters) for action in SECRET_WRITES}
 
 
 def test_a_message_in_work_stays_hidden_for_six_times_the_function_s_limit(

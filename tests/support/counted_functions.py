@@ -10,6 +10,7 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from jobgate.adapters.cluster import DirectClusterGateway
 from jobgate.adapters.cluster_secrets import AWSClusterSecrets
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.adapters.deployment_reader import DeploymentReader
@@ -20,6 +21,8 @@ from jobgate.adapters.kms_signer import KMSSigner
 from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+from jobgate.adapters.stored_credentials import AWSStoredCredentials
+from jobgate.adapters.token_requests import ClusterTokenRequests
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidToken
 from jobgate.core.hook import HookScope
@@ -40,6 +43,7 @@ from jobgate.usecases.reconcile import Reconcile
 from jobgate.usecases.refresh import Refresh
 from jobgate.usecases.relay import Relay
 from jobgate.usecases.relay_facts import RelayFactsCache
+from jobgate.usecases.renewal import Renewal
 from jobgate.usecases.throttle import Throttle
 
 from tests.support import builders as b
@@ -47,6 +51,8 @@ from tests.support.metered_aws import MeteredAWS
 from tests.support.relay_parts import Clusters, a_request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobgate.core.access_token import AccessToken
     from jobgate.core.agent import EKSCredential
     from jobgate.core.cluster_credential import BearerToken
@@ -264,10 +270,25 @@ def a_refresh(stack: CountedStack) -> Refresh:
     )
 
 
-def a_reconcile(stack: CountedStack) -> Reconcile:
-    """`reconcile`'s round."""
+def a_reconcile(stack: CountedStack) -> Callable[[], None]:
+    """`reconcile`'s round; no token is due."""
     store = DynamoDBRefreshStore(stack.aws, TABLE)
-    return Reconcile(projects=store, queue=stack.queue())
+    reconcile = Reconcile(projects=store, queue=stack.queue())
+    clusters = DirectClusterGateway(clock=stack.clock)
+    renewal = Renewal(
+        agents=store,
+        stored=AWSStoredCredentials(stack.aws),
+        requests=ClusterTokenRequests(clusters, clock=stack.clock),
+        recorder=stack.record,
+        clock=stack.clock,
+        pick=lambda _count: 0,
+    )
+
+    def run() -> None:
+        reconcile.run()
+        renewal.run(until=stack.clock() + 20)
+
+    return run
 
 
 def _no_eks(credential: EKSCredential, *, refused: bool = False) -> BearerToken:

@@ -68,7 +68,7 @@ def stack() -> Iterator[OperatorsStack]:
 def register(
     stack: OperatorsStack,
     agent: registration.NewAgent = NEW,
-    credentials: tuple[CredentialFile, CredentialFile | None] = BOTH,
+    credentials: tuple[CredentialFile, registration.Given | None] = BOTH,
 ) -> int:
     table = stack.breakable_table
     described = stack.stack

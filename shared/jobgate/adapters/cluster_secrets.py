@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.agent import Credential
@@ -13,6 +13,8 @@ from jobgate.core.errors import Unavailable
 from jobgate.ports import ClusterSecrets
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import ClusterCredential, EKSCredential
     from jobgate.core.cluster_credential import BearerToken, ClusterSecret
@@ -86,21 +88,28 @@ class AWSClusterSecrets(ClusterSecrets):
 
     def _secret(self, credential: ClusterCredential, *, refused: bool) -> ClusterSecret:
         if isinstance(credential, Credential):
-            return self._stored(credential)
+            return secret_in(read_secret(self._call, credential), credential.kind)
         return self._eks(credential, refused=refused)
 
-    def _stored(self, credential: Credential) -> ClusterSecret:
-        try:
-            answer = self._call("secretsmanager", "GetSecretValue", {"SecretId": credential.secret})
-            value = json.loads(answer["SecretString"])
-        except AWSError as exc:
-            raise Unavailable(f"a cluster's credential can't be read: {exc.code}") from exc
-        except (KeyError, ValueError):
-            # Not "from": the library's text would quote the secret.
-            raise Unavailable("a cluster's credential isn't JSON") from None
-        if not isinstance(value, dict):
-            raise Unavailable("a cluster's credential isn't a JSON object")
-        try:
-            return cluster_secret(credential.kind, value)
-        except ValueError as exc:
-            raise Unavailable(str(exc)) from exc
+
+def read_secret(call: AWSCall, credential: Credential) -> Mapping[str, Any]:
+    """Secrets Manager's answer about a stored credential; raises Unavailable."""
+    try:
+        return call("secretsmanager", "GetSecretValue", {"SecretId": credential.secret})
+    except AWSError as exc:
+        raise Unavailable(f"a cluster's credential can't be read: {exc.code}") from exc
+
+
+def secret_in(answer: Mapping[str, Any], kind: str) -> ClusterSecret:
+    """The credential in such an answer; raises Unavailable, which never quotes it."""
+    try:
+        value = json.loads(answer["SecretString"])
+    except (KeyError, ValueError):
+        # Not "from": the library's text would quote the secret.
+        raise Unavailable("a cluster's credential isn't JSON") from None
+    if not isinstance(value, dict):
+        raise Unavailable("a cluster's credential isn't a JSON object")
+    try:
+        return cluster_secret(kind, value)
+    except ValueError as exc:
+        raise Unavailable(str(exc)) from exc

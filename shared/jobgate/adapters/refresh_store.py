@@ -9,7 +9,7 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.conditional_writes import is_newest, newest, newest_check
 from jobgate.adapters.subject_index import DynamoDBSubjectIndex
 from jobgate.core.errors import Conflict, Unavailable
-from jobgate.ports import ConfigProjectItem, ConfigProjects, RefreshStore
+from jobgate.ports import AgentConnections, ConfigProjectItem, ConfigProjects, RefreshStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 _PAGES_MAX = 100
 
 
-class DynamoDBRefreshStore(DynamoDBSubjectIndex, RefreshStore, ConfigProjects):
+class DynamoDBRefreshStore(DynamoDBSubjectIndex, RefreshStore, ConfigProjects, AgentConnections):
     """The refresh's items in the table."""
 
     def all(self) -> Iterator[tuple[str, int]]:
+        return ((project.issuer, project.project_id) for project in self._config_projects())
+
+    def agents(self) -> Iterator[tuple[str, int]]:
+        return (
+            (project.issuer, agent_id)
+            for project in self._config_projects()
+            for agent_id in project.agents
+        )
+
+    def _config_projects(self) -> Iterator[ConfigProjectItem]:
         request: dict[str, Any] = {
             "KeyConditionExpression": "pk = :pk",
             "ExpressionAttributeValues": {":pk": {"S": "CONFIG_PROJECTS"}},
@@ -32,7 +42,7 @@ class DynamoDBRefreshStore(DynamoDBSubjectIndex, RefreshStore, ConfigProjects):
             for item in answer["Items"]:
                 project = agent_items.config_project_of(item)
                 if project is not None:
-                    yield project.issuer, project.project_id
+                    yield project
             if "LastEvaluatedKey" not in answer:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]

@@ -7,7 +7,7 @@ import typer
 from botocore.exceptions import BotoCoreError
 from typer.core import TyperGroup
 
-from jobgate.cli import agents, gitlab_commands, issuers, keys, queue, stop_commands
+from jobgate.cli import agent_rotation, agents, gitlab_commands, issuers, keys, queue, stop_commands
 from jobgate.cli import audit as auditing
 from jobgate.cli import decide as offline
 from jobgate.cli import explain as online
@@ -40,6 +40,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(issuers.commands, name="issuer")
 app.add_typer(agents.commands, name="agent")
+agents.commands.command("rotate")(agent_rotation.rotate)
 app.add_typer(gitlab_commands.commands, name="gitlab")
 app.add_typer(queue.commands, name="queue")
 app.add_typer(keys.commands, name="keys")
