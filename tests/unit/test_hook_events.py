@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from jobgate.core.errors import Unavailable
-from jobgate.core.hook import HookScope, Reach, reach_of_project
+from jobgate.core.hook import HookScope, Reach, reach_of_group, reach_of_project
 from jobgate.core.liveness import NOTHING_HEARD
 from jobgate.core.webhook_event import GroupMoved, Ignored, JobSeen, ProjectMoved, Pushed
 from jobgate.usecases.hook_events import HookEvents
@@ -282,6 +282,13 @@ def test_a_moved_group_is_marked(scope: HookScope) -> None:
     setting.handle(GroupMoved(b.SUB1), scope)
 
     assert setting.places.marked == [("main", "namespace", b.SUB1, b.NOW)]
+
+
+def test_a_projects_hook_says_nothing_of_a_group_that_has_its_projects_number() -> None:
+    chain = b.a_chain()
+
+    assert reach_of_group(HookScope("group", b.SUB1), chain) is Reach.INSIDE
+    assert reach_of_group(HookScope("project", b.SUB1), chain) is Reach.OUTSIDE
 
 
 def test_a_group_that_is_not_known_has_nothing_to_take_away() -> None:

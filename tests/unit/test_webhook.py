@@ -16,6 +16,7 @@ from jobgate.core.errors import InvalidToken
 from jobgate.core.hook import HookScope
 from jobgate.core.liveness import NOTHING_HEARD
 from jobgate.core.webhook import HookSecrets, proven_by
+from jobgate.usecases import receive_webhook
 from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 
@@ -348,6 +349,24 @@ def test_the_route_answers_well_only_what_is_authentic(
 
     assert answer["statusCode"] == status
     assert (len(receiver.queue.refreshes) == 1) is (status == 202 and "push" in body)
+
+
+def test_a_body_above_the_cap_is_refused_before_anything_is_read_or_compared() -> None:
+    receiver = Receiver()
+    padded = {**PUSH, "commits": ["x" * 6 * 1024 * 1024]}
+
+    assert receiver.post(json.dumps(padded))["statusCode"] == 400
+
+    assert (receiver.asked, receiver.queue.refreshes) == ([], [])
+
+
+def test_a_strangers_body_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parsed(_body: bytes) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(receive_webhook.json, "loads", parsed)
+
+    assert Receiver().post("{}", token="wrong")["statusCode"] == 401
 
 
 def test_no_secret_is_answered_or_logged() -> None:
