@@ -10,7 +10,8 @@ import json
 from typing import Any
 
 import pytest
-from jobgate.adapters.webhook_http import WebhookHTTP
+from jobgate.adapters.secrets import SecretReader
+from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
 from jobgate.core import webhook
 from jobgate.core.errors import InvalidToken
 from jobgate.core.hook import HookScope
@@ -273,6 +274,30 @@ def test_a_push_is_queued_under_gitlabs_own_key() -> None:
         ("main", 50, "w-2"),
         ("main", 50, None),
     ]
+
+
+def test_no_other_header_than_gitlabs_key_makes_two_deliveries_one() -> None:
+    # A UUID is that of a chain of events, a webhook's one of the webhook: neither is a push's.
+    receiver = Receiver()
+
+    receiver.receive(PUSH, x_gitlab_event_uuid="u-1", x_gitlab_webhook_uuid="h-1")
+
+    assert receiver.queue.refreshes == [("main", 50, None)]
+
+
+def test_an_issuers_hooks_are_read_from_its_own_entry_alone() -> None:
+    held = {
+        alias: [{"secret_token": alias, "signing_token": None, "scope": None}]
+        for alias in ("main", "other")
+    }
+
+    def call(*_request: object) -> dict[str, Any]:
+        return {"SecretString": json.dumps(held)}
+
+    hooks_of = hooks_in(SecretReader(call, clock=FakeClock()), "arn")
+
+    assert [hook.secret_token for hook in hooks_of("main", fresh=False)] == ["main"]
+    assert hooks_of("none", fresh=True) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"not json", b"\xff", b"[" * 100_000])
