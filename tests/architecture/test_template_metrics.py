@@ -57,6 +57,39 @@ def test_each_metric_of_ours_that_an_alarm_or_the_dashboard_names_is_published(
     assert watched | shown | searched <= published
 
 
+# What an operator must be able to see, and the metric that shows it.
+WANTED = {
+    "decisions by outcome and reason": {
+        "ExchangesAllowed",
+        "ExchangesRefused",
+        "RequestsAllowed",
+        "RequestsRefused",
+    },
+    "how long a push waits": {"ApproximateAgeOfOldestMessage"},
+    "age of the last good configuration": {"ConfigurationAge"},
+    "streams that were cut": {"StreamCuts"},
+    "cold starts": {"ExchangesColdStart", "RequestsColdStart"},
+    "clusters' errors": {"UpstreamErrors"},
+    "days until GitLab's token ends": {"GitLabTokenDaysLeft"},
+}
+
+
+@pytest.mark.parametrize("what", WANTED)
+def test_what_an_operator_must_see_is_on_the_dashboard(
+    resources: dict[str, Any], what: str
+) -> None:
+    missing = [name for name in WANTED[what] if name not in dashboard(resources)]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["ExchangesRefusedFilter", "RequestsRefusedFilter"])
+def test_refusals_are_counted_by_their_reason(resources: dict[str, Any], name: str) -> None:
+    (transformation,) = resources[name]["Properties"]["MetricTransformations"]
+
+    assert transformation["Dimensions"] == [{"Key": "Reason", "Value": "$.reason"}]
+
+
 def test_each_reason_that_a_metric_counts_is_one_of_the_list(resources: dict[str, Any]) -> None:
     patterns = [
         each["FilterPattern"] for each in of_type(resources, "AWS::Logs::MetricFilter").values()

@@ -106,6 +106,19 @@ def test_what_another_try_cannot_mend_is_left_to_the_schedule_and_recorded() -> 
     assert record["problems"] == ["GitLab answered 401"]
 
 
+def test_how_old_what_is_not_confirmed_has_become_is_recorded() -> None:
+    setting = pushed()
+    setting.records.clear()
+    setting.gitlab.faults["project"] = REFUSED
+
+    for _ in range(3):
+        setting.run()
+        setting.clock.advance(300)
+
+    ages = [json.loads(line)["unconfirmed_seconds"] for line in setting.records]
+    assert ages == [0, 300, 600]
+
+
 @pytest.mark.parametrize("fault", [AWAY, Throttled("GitLab answered 429", retry_after=7)])
 def test_what_another_try_may_mend_comes_again(fault: Unavailable) -> None:
     setting = pushed()

@@ -206,17 +206,21 @@ class _Run:
 
     def _refuse(self, exc: Unavailable, *, done: frozenset[int] = frozenset()) -> None:
         refresh, item = self._refresh, self._item
+        now = refresh.clock()
+        doubts = [s.doubt_since for s in self._stored.values() if s and s.doubt_since is not None]
         self._note(error=str(exc), done=done)
         refresh.recorder(
             record.record(
                 "refresh",
-                at=refresh.clock(),
+                at=now,
                 outcome="refused",
                 reason=Reason.CONFIG_UNKNOWN,
                 issuer=item.issuer,
                 config_project_id=item.project_id,
                 config_commit=item.last_commit,
                 problems=[str(exc)],
+                # How long ago GitLab last confirmed the oldest of what is in force.
+                unconfirmed_seconds=round(max(0.0, now - min(doubts, default=now))),
             )
         )
 
