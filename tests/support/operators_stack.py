@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jobgate.adapters import items
 
 NAME = "jg"
+STACK_ID = "arn:aws:cloudformation:eu-central-1:000000000000:stack/jg/1"
 TABLE = "table"
 REGION = "eu-central-1"
 NOW = 1_800_000_000.0
@@ -79,6 +80,8 @@ class OperatorsStack:
     break_after: int | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     records: list[Any] = field(default_factory=list)
+    status: str = "CREATE_COMPLETE"
+    status_of_deletion: str = "DELETE_COMPLETE"
     meanwhile: Callable[[], None] = lambda: None
 
     @classmethod
@@ -122,12 +125,17 @@ class OperatorsStack:
             return {"events": [{"timestamp": n, "message": json.dumps(r)} for n, r in lines]}
         if service != "cloudformation":
             return self.real(service, operation, request)
-        if request["StackName"] != NAME:
+        if operation == "DeleteStack":
+            self.status = self.status_of_deletion
+            return {}
+        named = NAME if self.status != "DELETE_COMPLETE" else None
+        if request["StackName"] not in (named, STACK_ID):
             raise AWSError("ValidationError")
         outputs = [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()]
         parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
         found = {
-            "StackStatus": "CREATE_COMPLETE",
+            "StackId": STACK_ID,
+            "StackStatus": self.status,
             "Outputs": outputs,
             "Parameters": parameters,
         }

@@ -12,15 +12,19 @@ from jobgate.cli import audit as auditing
 from jobgate.cli import decide as offline
 from jobgate.cli import explain as online
 from jobgate.cli import lint as linting
+from jobgate.cli.agent_register import Kubeconfig, Namespace
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
 from jobgate.cli.inputs import certificate_authority, read_file
+from jobgate.cli.inputs import namespace as namespace_name
+from jobgate.cli.operators_cluster import OperatorsCluster
 from jobgate.cli.output import Output, plain
 from jobgate.cli.rbac import rbac
 from jobgate.cli.reconcile import reconcile
 from jobgate.cli.sarif import sarif
 from jobgate.cli.setup import set_up
 from jobgate.cli.status import show_status
+from jobgate.cli.teardown import Removal, teardown
 from jobgate.core.errors import InvalidRequest, JobgateError
 from jobgate.core.settings import Settings
 
@@ -75,6 +79,36 @@ def setup_command(
 def reconcile_command(context: typer.Context, stack: StackName, as_json: AsJSON = False) -> None:
     """Make a table that was restored from a backup the live one; until then it denies all."""
     reconcile(connect(context, stack, as_json=as_json))
+
+
+@app.command("teardown")
+def teardown_command(
+    context: typer.Context,
+    *,
+    stack: StackName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; else say what would go.")] = False,
+    with_state: Annotated[
+        bool, typer.Option("--with-state", help="Also the table and the signing keys.")
+    ] = False,
+    keep_hooks: Annotated[
+        bool, typer.Option("--keep-hooks", help="Leave GitLab's webhooks where they are.")
+    ] = False,
+    clusters: Annotated[
+        list[str] | None,
+        typer.Option("--context", help="A cluster to remove accounts from. Repeatable."),
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    namespace: Namespace = "jobgate",
+    as_json: AsJSON = False,
+) -> None:
+    """Remove webhooks, accounts in clusters and the stack, and say what stays."""
+    removal = Removal(
+        clusters=[OperatorsCluster.read(name, kubeconfig) for name in clusters or ()],
+        namespace=namespace_name(namespace, "--namespace"),
+        keep_hooks=keep_hooks,
+        with_state=with_state,
+    )
+    teardown(connect(context, stack, as_json=as_json), removal, yes=yes)
 
 
 @app.command("status")

@@ -100,6 +100,12 @@ class Hooks:
             for place, entry, (hook_id, created) in zip(places, entries, written, strict=True)
         ]
 
+    def remove(self, scope: HookScope) -> None:
+        """Delete this deployment's webhook of a place, if there is one; another's stays."""
+        for hook in list(self._api.pages(_root(scope))):
+            if hook.get("url") == self._url:
+                self._api("DELETE", f"{_root(scope)}/{hook['id']}")
+
     def is_offered(self, scope: HookScope) -> bool:
         """Whether this GitLab has webhooks for such a place: group webhooks need Premium."""
         status, _ = self._api.ask("GET", f"{_root(scope)}?per_page=1")

@@ -105,6 +105,11 @@ class OperatorsCluster:
                 content_type=_APPLY,
             )
 
+    def delete(self, manifests: Iterable[dict[str, Any]]) -> list[str]:
+        """Delete the objects; the paths of those that were there."""
+        paths = [_path(manifest) for manifest in manifests]
+        return [path for path in paths if self._text("DELETE", path)]
+
     def create_token(self, namespace: str, account: str, *, seconds: int) -> str:
         """A token of a ServiceAccount's that expires; the cluster may shorten its life."""
         asked = {
@@ -143,6 +148,8 @@ class OperatorsCluster:
                 f"{type(exc).__name__}."
             ) from exc
         text: str = answer.data.decode(errors="replace")
+        if method == "DELETE" and answer.status == 404:
+            return ""
         if answer.status >= 400:
             raise _error(self.context, answer.status, text)
         return text
