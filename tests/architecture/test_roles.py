@@ -35,7 +35,7 @@ EXPECTED = """
                              gitlab_webhook  config_refresh  reconcile  token_exchange  relay
 AGENT#main#1000000001        -               gbpu            -          b               b
 AGENT_IDS#main               -               -               -          -               -
-CLUSTER#main#1000000001      -               g               -          -               b
+CLUSTER#main#1000000001      -               g               g          -               b
 CONFIG_PROJECTS              g               gqcu            q          q               q
 EXCHANGES#main#7             -               -               -          u               -
 GITLAB_TOKEN#main            -               -               gp         -               -
