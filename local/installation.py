@@ -49,7 +49,10 @@ class CommandFailedError(ChildFailedError):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """An installed product. `namespace` is the throw-away one that the jobs may use."""
+    """An installed product. `namespace` is the throw-away one that the jobs may use.
+
+    The two accounts have one of their own beside it: who makes pods in theirs can become them.
+    """
 
     stack: Stack
     namespace: str
@@ -91,6 +94,7 @@ class Installation:
             ),
             (["gitlab", "connect", GROUP], {"GITLAB_TOKEN": set_up}),
         ]
+        self.make_namespace()
         register = ["agent", "register", AGENTS]
         commands += [
             ([*register, "production", *self.cluster_options, "--no-agent-mode"], {}),
@@ -99,9 +103,14 @@ class Installation:
         for arguments, secrets in commands:
             tell(shown(arguments, secrets, stack.folder), self.jobgate(*arguments, **secrets))
 
+    def make_namespace(self) -> None:
+        """The jobs' namespace."""
+        self.stack.admin.must("create", "namespace", self.namespace)
+
     def grant(self) -> None:
         """RBAC: the web project, the agent and the auditor, each in the one namespace."""
-        self._bind("agent", "edit", f"--serviceaccount={self.namespace}:{AGENT_ACCOUNT}")
+        account = f"--serviceaccount={self.access_namespace}:{AGENT_ACCOUNT}"
+        self._bind("agent", self._edit_without_accounts(), account)
         self._bind("web", "edit", f"--group=gitlab:project:{self.projects[WEB]}")
         self._bind("auditor", "view", f"--user={AUDITOR}")
 
@@ -118,11 +127,38 @@ class Installation:
                 raise TimeoutError("The pushed configuration has no effect.")
 
     def remove(self) -> None:
-        """Take everything out of the cluster again, the namespace included."""
-        labels = f"app.kubernetes.io/part-of=jobgate,app.kubernetes.io/instance={self.namespace}"
+        """Take everything out of the cluster again, the namespaces included."""
+        labels = f"app.kubernetes.io/instance={self.access_namespace}"
         kinds = "clusterrolebinding,clusterrole"
         self.stack.admin.must("delete", kinds, f"--selector={labels}")
-        self.stack.admin.must("delete", "namespace", self.namespace, seconds=120)
+        both = (self.namespace, self.access_namespace)
+        self.stack.admin.must("delete", "namespace", *both, "--ignore-not-found", seconds=120)
+
+    @property
+    def access_namespace(self) -> str:
+        """Where the two accounts are."""
+        return f"{self.namespace}-access"
+
+    def _edit_without_accounts(self) -> str:
+        """The ClusterRole `edit` without ServiceAccounts, which it lets one become."""
+        edit = json.loads(self.stack.admin.must("get", "clusterrole", "edit", "--output=json"))
+        names = {"serviceaccounts", "serviceaccounts/token"}
+        rules = [
+            {**rule, "resources": kept}
+            for rule in edit["rules"]
+            if (kept := [name for name in rule["resources"] if name not in names])
+        ]
+        role = {
+            "apiVersion": edit["apiVersion"],
+            "kind": "ClusterRole",
+            "metadata": {
+                "name": f"edit-without-accounts-{self.namespace}",
+                "labels": {"app.kubernetes.io/instance": self.access_namespace},
+            },
+            "rules": rules,
+        }
+        self.stack.admin.must("apply", "--filename=-", stdin=json.dumps(role))
+        return str(role["metadata"]["name"])
 
     @property
     def cluster_options(self) -> list[str]:
@@ -132,7 +168,7 @@ class Installation:
         return [
             *("--from-context", current),
             *("--kubeconfig", kubeconfig),
-            *("--namespace", self.namespace),
+            *("--namespace", self.access_namespace),
         ]
 
     def jobgate(self, *arguments: str, **secrets: str) -> str:
@@ -152,7 +188,7 @@ class Installation:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         if done.returncode not in (0, 1):

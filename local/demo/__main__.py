@@ -60,7 +60,9 @@ def _run(folder: Path, kubeconfig: Path | None, port: int, namespace: str) -> in
                 done = _tell(story)
         finally:
             if kubeconfig is not None and story.installation is not None:
-                narrator.says(f"Removing the namespace {namespace} and all that goes with it.")
+                narrator.says(
+                    f"Removing {namespace}, {namespace}-access and all that goes with it."
+                )
                 story.installation.remove()
     print()
     for what, seconds in story.measured.items():
@@ -90,9 +92,10 @@ def _agreed(kubeconfig: Path, namespace: str) -> bool:
     print(
         f"The demo will create in the current context of {kubeconfig}, and remove at its end:\n"
         f"  namespace           {namespace}, with all that the story deploys into it\n"
-        f"  ServiceAccounts     jobgate-relay and jobgate-agent, in that namespace\n"
+        f"  namespace           {namespace}-access, with jobgate-relay and jobgate-agent\n"
         f"  ClusterRole and -Binding for jobgate-relay: to impersonate users and groups\n"
-        f"  RoleBindings        in that namespace only"
+        f"  ClusterRole         like edit, without ServiceAccounts\n"
+        f"  RoleBindings        in these namespaces only"
     )
     try:
         return input("Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -210,8 +210,10 @@ def keeps_to_rbac(story: Story) -> None:
 
 def uses_the_other_modes(story: Story) -> None:
     """As the agent, and as a fixed identity."""
+    assert story.installation is not None  # noqa: S101  the story's first step made it
+    account = f"system:serviceaccount:{story.installation.access_namespace}:jobgate-agent"
     for name, project, who in (
-        ("ops", OPS, f"system:serviceaccount:{story.namespace}:jobgate-agent"),
+        ("ops", OPS, account),
         ("audit", AUDIT, AUDITOR),
     ):
         job = story.jobs[name] = JobShell.start(story.stack, project)

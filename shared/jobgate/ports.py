@@ -241,6 +241,10 @@ class AccessTokenVerifier(Protocol):
         """Raises InvalidToken."""
         ...
 
+    def check(self, token: str) -> tuple[str, int]:
+        """The issuer's alias and the agent of an operator's check; raises InvalidToken."""
+        ...
+
 
 class ClusterSecrets(Protocol):
     """The credentials that registration put into the secrets' store."""

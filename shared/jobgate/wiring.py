@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.adapters.signature_v4 import AWSCredentials
+    from jobgate.core.upstream_request import IncomingRequest
     from jobgate.ports import (
         ClusterGateway,
         Deployment,
@@ -116,7 +117,23 @@ def relay(environment: Mapping[str, str]) -> RelayEndpoint:
         call.close()
         clusters.close()
 
-    return RelayEndpoint(use_case, log=write_line, close=close)
+    def check(
+        incoming: IncomingRequest, agent_id: int | None, *, decision_id: str
+    ) -> dict[str, Any] | None:
+        # No job waits for this, so its modules aren't loaded for any.
+        from jobgate.adapters.decision_store import DecisionStore
+        from jobgate.usecases.connection_check import ConnectionCheck
+
+        checking = ConnectionCheck(
+            verify=use_case.admission.verifier.check,
+            deployment=use_case.admission.deployment,
+            store=DecisionStore(call, environment["JOBGATE_TABLE"], clock=_clock),
+            forwarding=use_case.forwarding,
+            clock=_clock,
+        )
+        return checking.run(incoming, agent_id, decision_id=decision_id)
+
+    return RelayEndpoint(use_case, check=check, log=write_line, close=close)
 
 
 def relay_flow(

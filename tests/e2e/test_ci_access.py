@@ -302,7 +302,7 @@ def _exchanged(stack: Stack, token: str) -> str:
 @pytest.fixture
 def right_to_be_dana(stack: Stack, installation: Installation) -> Iterator[None]:
     """The agent's own account may impersonate one user."""
-    account = f"--serviceaccount={installation.namespace}:jobgate-agent"
+    account = f"--serviceaccount={installation.access_namespace}:jobgate-agent"
     role = ("create", "clusterrole", "as-dana", "--verb=impersonate", "--resource=users")
     stack.admin.must(*role, "--resource-name=dana")
     stack.admin.must("create", "clusterrolebinding", "as-dana", "--clusterrole=as-dana", account)

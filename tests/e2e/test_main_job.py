@@ -120,7 +120,7 @@ def test_in_agent_mode_the_account_itself_is_seen_and_nobody_is_impersonated(
 ) -> None:
     event = _identity_in_audit_log(stack, _started(stack, installation, OPS), "as-agent")
     assert "impersonatedUser" not in event
-    account = f"system:serviceaccount:{installation.namespace}:jobgate-agent"
+    account = f"system:serviceaccount:{installation.access_namespace}:jobgate-agent"
     assert event["user"]["username"] == account
 
 

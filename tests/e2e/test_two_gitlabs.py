@@ -121,6 +121,7 @@ def other(stack: Stack) -> Installation:
     add_issuer(installed, ca=gitlab.ca)
     set_up = gitlab.create_token(["api"], group=GROUP, role="owner")
     installed.jobgate("gitlab", "connect", GROUP, "--issuer", "other", GITLAB_TOKEN=set_up)
+    installed.make_namespace()
     options = (*installed.cluster_options, "--no-agent-mode", "--issuer", "other")
     installed.jobgate("agent", "register", AGENTS, "production", *options)
     return installed

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jobgate.adapters.access_tokens import PublishedKeysVerifier
-from jobgate.core import access_token
+from jobgate.core import access_token, connection_check
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.keys import PublicKey
@@ -305,3 +305,33 @@ def test_what_is_remembered_is_bounded(verify: Verifier) -> None:
     verify(token)
     assert len(verify.verifier._verified) == 1024
     assert token in verify.verifier._verified
+
+
+def _check(**changes: Any) -> dict[str, Any]:
+    return connection_check.claims_of("main", AGENT, base_url=BASE, jti="j", now=NOW) | changes
+
+
+def test_a_check_is_read_back(verify: Verifier) -> None:
+    token = _token(_check(), typ=connection_check.TYPE)
+    assert verify.verifier.check(token) == ("main", AGENT)
+
+
+def test_a_check_is_no_access_token_and_an_access_token_no_check(verify: Verifier) -> None:
+    # With each other's claims as well, since the type alone has to tell them apart.
+    with pytest.raises(InvalidToken):
+        verify(_token(_claims(), typ=connection_check.TYPE))
+    with pytest.raises(InvalidToken):
+        verify.verifier.check(_token(_check()))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"exp": int(NOW)}, {"aud": "https://evil.test"}, {"iss": "https://evil.test"}]
+)
+def test_a_check_ends_and_is_for_this_deployment(verify: Verifier, changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidToken):
+        verify.verifier.check(_token(_check(**changes), typ=connection_check.TYPE))
+
+
+def test_a_check_is_signed_by_a_published_key(verify: Verifier) -> None:
+    with pytest.raises(InvalidToken):
+        verify.verifier.check(_token(_check(), typ=connection_check.TYPE, sign=_other))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from jobgate.core import access_token
+from jobgate.core import access_token, connection_check
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.keys import verifying_keys
 from jobgate.ports import AccessTokenVerifier
@@ -65,12 +65,26 @@ class PublishedKeysVerifier(AccessTokenVerifier):
             raise InvalidToken("the access token's key is retired")
         return token
 
+    def check(self, token: str) -> tuple[str, int]:
+        """The issuer and the agent of an operator's check; raises InvalidToken."""
+        now = self._clock()
+        claims, _ = self._claims(token, self._deployment(), now, kind=connection_check.TYPE)
+        if claims["exp"] <= now:
+            raise InvalidToken("the check's token has expired", expired=True)
+        return connection_check.checked_agent(claims)
+
     def _verify(
         self, token: str, deployment: Deployment, now: float
     ) -> tuple[AccessToken, PublicKey]:
+        claims, key = self._claims(token, deployment, now, kind=access_token.TYPE)
+        return access_token.token_of(claims), key
+
+    def _claims(
+        self, token: str, deployment: Deployment, now: float, *, kind: str
+    ) -> tuple[dict[str, Any], PublicKey]:
         if deployment.base_url is None:
             raise Unavailable("the deployment has no base URL yet")
-        kid = _kid(token)
+        kid = _kid(token, kind)
         key = verifying_keys(deployment.keys, now=now).get(kid)
         if key is None:
             raise InvalidToken("the access token's key isn't published")
@@ -101,7 +115,7 @@ class PublishedKeysVerifier(AccessTokenVerifier):
             # Defensive: PyJWT has compared by substring before (CVE-2024-53861).
             raise InvalidToken("the access token's issuer isn't this deployment")
         _check_times(claims, latest=now + self._bounds.leeway, earliest=deployment.not_before)
-        return access_token.token_of(claims), key
+        return claims, key
 
     def _public_key(self, key: PublicKey) -> jwt.PyJWK:
         known = self._keys.get(key.kid)
@@ -113,7 +127,7 @@ class PublishedKeysVerifier(AccessTokenVerifier):
         return known[1]
 
 
-def _kid(token: str) -> str:
+def _kid(token: str, kind: str) -> str:
     """The key's id in a token's header, which holds what ours hold and nothing else."""
     if len(token) > access_token.MAX_BYTES:
         raise InvalidToken("an access token that is too long")
@@ -126,7 +140,7 @@ def _kid(token: str) -> str:
         raise InvalidToken("an access token without a header") from exc
     if not isinstance(header, dict) or header.keys() != _HEADER:
         raise InvalidToken("an access token's header that isn't of our form")
-    if header["alg"] != access_token.ALGORITHM or header["typ"] != access_token.TYPE:
+    if header["alg"] != access_token.ALGORITHM or header["typ"] != kind:
         raise InvalidToken("a token of another kind")
     if not isinstance(header["kid"], str):
         raise InvalidToken("an access token that names no key")

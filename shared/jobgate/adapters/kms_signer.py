@@ -27,16 +27,22 @@ class KMSSigner(TokenSigner):
     """Signs with the newest published key that may sign already."""
 
     def __init__(
-        self, call: AWSCall, deployment: Callable[[], Deployment], *, clock: Clock
+        self,
+        call: AWSCall,
+        deployment: Callable[[], Deployment],
+        *,
+        clock: Clock,
+        kind: str = access_token.TYPE,
     ) -> None:
         self._call = call
         self._deployment = deployment
         self._clock = clock
+        self._kind = kind
 
     def sign(self, claims: Mapping[str, object]) -> str:
         """See `TokenSigner.sign`."""
         key = keys.signing_key(self._deployment().keys, now=self._clock())
-        header = {"alg": access_token.ALGORITHM, "typ": access_token.TYPE, "kid": key.kid}
+        header = {"alg": access_token.ALGORITHM, "typ": self._kind, "kid": key.kid}
         signed = f"{_part(header)}.{_part(claims)}"
         try:
             answer = self._call(

@@ -8,10 +8,18 @@ values of a repeated header or parameter.
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobgate.adapters.log import failure_line
-from jobgate.core.relay_refusal import UNFAITHFUL, OwnAnswer, failure_answer, refusal_answer
+from jobgate.core.connection_check import PATH as CHECK_PATH
+from jobgate.core.relay_refusal import (
+    TOKEN_INVALID,
+    UNFAITHFUL,
+    OwnAnswer,
+    failure_answer,
+    refusal_answer,
+)
 from jobgate.core.upstream_request import IncomingRequest, agent_route
 from jobgate.ports import Response
 
@@ -20,6 +28,15 @@ if TYPE_CHECKING:
 
     from jobgate.ports import Recorder
     from jobgate.usecases.relay import Relay
+
+
+class Check(Protocol):
+    """See `RelayEndpoint`."""
+
+    def __call__(
+        self, incoming: IncomingRequest, agent_id: int | None, *, decision_id: str
+    ) -> dict[str, Any] | None: ...
+
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -37,11 +54,20 @@ class InvocationContext(Protocol):
 class RelayEndpoint:
     """A streaming handler. The invocation's id is the decision's id.
 
-    `close` closes what is kept between two requests.
+    `close` closes what is kept between two requests. `check` answers an operator's question about
+    an agent by a JSON object, None where the request's token isn't good for that.
     """
 
-    def __init__(self, relay: Relay, *, log: Recorder, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        *,
+        log: Recorder,
+        close: Callable[[], None],
+        check: Check | None = None,
+    ) -> None:
         self._relay = relay
+        self._check = check
         self._log = log
         self._close = close
 
@@ -54,7 +80,10 @@ class RelayEndpoint:
             if incoming is None:
                 self._log(failure_line(decision_id, "UnreadableEvent"))
                 return _own(refusal_answer(UNFAITHFUL, path=path, decision_id=decision_id))
-            _, path = agent_route(incoming.path)
+            agent_id, path = agent_route(incoming.path)
+            if path == CHECK_PATH and self._check is not None:
+                found = self._check(incoming, agent_id, decision_id=decision_id)
+                return _own(_check_answer(found, decision_id))
             return self._relay.answer(incoming, decision_id=decision_id, deadline=context.deadline)
         except Exception as exc:  # noqa: BLE001  the one place where everything ends as an answer
             self._log(failure_line(decision_id, type(exc).__name__, exc))
@@ -109,6 +138,13 @@ def _body(event: Mapping[str, Any]) -> bytes | None:
     except (AttributeError, TypeError, ValueError):
         return None
     return data
+
+
+def _check_answer(found: dict[str, Any] | None, decision_id: str) -> OwnAnswer:
+    if found is None:
+        return refusal_answer(TOKEN_INVALID, path=CHECK_PATH, decision_id=decision_id)
+    headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+    return OwnAnswer(status=200, headers=headers, body=json.dumps(found).encode())
 
 
 def _own(answer: OwnAnswer) -> Response:

@@ -1,5 +1,6 @@
 """`jobgate agent register`: from a kubeconfig's context, from credential files, or for EKS."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,18 @@ from typing import Annotated
 import typer
 
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
-from jobgate.cli import cluster_access, cluster_credentials, gitlab_calls, inputs, registration
+from jobgate.cli import (
+    cluster_access,
+    cluster_credentials,
+    diagnosis,
+    gitlab_calls,
+    inputs,
+    registration,
+    relay_check,
+)
 from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, connect
+from jobgate.cli.diagnosis import Finding
+from jobgate.cli.errors import FINDINGS
 from jobgate.cli.inputs import CredentialFile
 from jobgate.cli.operators_cluster import OperatorsCluster
 from jobgate.core.agent import EKSCredential
@@ -21,6 +32,7 @@ Kubeconfig = Annotated[
     Path | None, typer.Option("--kubeconfig", help="In place of kubectl's usual files.")
 ]
 _Given = CredentialFile | EKSCredential
+_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +122,19 @@ def register(
     wanted_id: Annotated[
         int | None, typer.Option("--id", help="Take over the id of one of GitLab's own agents.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check", help="Try the way to the cluster once, through the relay."
+        ),
+    ] = True,
     issuer: IssuerAlias = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Register an agent. The same command again repairs it, and renews its credentials."""
+    """Register an agent. The same command again repairs it, and renews its credentials.
+
+    Exit code 1 where it is registered, and its way to the cluster doesn't work yet.
+    """
     name = inputs.agent_name(name)
     namespace = inputs.namespace(namespace, "--namespace")
     if wanted_id is not None:
@@ -159,7 +180,13 @@ def register(
     registration.register(
         connected.aws, connected.stack, connected.table, agent, agent_id, credentials=given
     )
-    _tell(connected, agent, agent_id, has_own=has_own)
+    # Each with an id of its own: the registration is new, even where the last commit isn't.
+    queue = SQSRefreshQueue(connected.aws, connected.stack.refresh_queue_url)
+    queue.send(agent.issuer, agent.project.project_id, deduplication_id=None)
+    findings = list(_tried(connected, agent, agent_id)) if check else None
+    _tell(connected, agent, agent_id, has_own=has_own, findings=findings)
+    if any(finding.severity == "fault" for finding in findings or ()):
+        raise typer.Exit(FINDINGS)
 
 
 def _place(
@@ -215,20 +242,38 @@ def _made(
     return access
 
 
+def _tried(connected: Connected, agent: registration.NewAgent, agent_id: int) -> Iterator[Finding]:
+    """The whole way once; a warm relay learns of a new GitLab instance and of keys in a while."""
+    for _ in range(max(1, round(connected.stack.bounds.issuers_max_age / _PAUSE_SECONDS))):
+        answer = relay_check.ask_relay(connected, agent.issuer, agent_id)
+        if answer.error != relay_check.NOT_KNOWN_YET:
+            break
+        connected.output.progress("the relay doesn't know the deployment's state yet")
+        connected.outside.sleep(_PAUSE_SECONDS)
+    yield from diagnosis.of_cluster(f"agent {agent.project.path}:{agent.name}", answer)
+
+
 def _tell(
-    connected: Connected, agent: registration.NewAgent, agent_id: int, *, has_own: bool
+    connected: Connected,
+    agent: registration.NewAgent,
+    agent_id: int,
+    *,
+    has_own: bool,
+    findings: list[Finding] | None,
 ) -> None:
     """Have the registration take effect, and say what is next."""
     found, output = agent.project, connected.output
-    # Each with an id of its own: the registration is new, even where the last commit isn't.
-    queue = SQSRefreshQueue(connected.aws, connected.stack.refresh_queue_url)
-    queue.send(agent.issuer, found.project_id, deduplication_id=None)
     output.say(f"Registered {found.path}:{agent.name} as agent {agent_id} of {agent.issuer!r}.")
     if not has_own:
         output.say("It has no credential of its own, so `access_as: agent` is refused.")
+    for finding in findings or ():
+        output.say(f"{finding.text} {finding.fix[:1].upper()}{finding.fix[1:]}.")
+    if findings == []:
+        output.say("Tried through the relay: the cluster takes it as a job, and its rights are so.")
     branch = found.default_branch or "the default branch"
     output.say(f"Next: push .gitlab/agents/{agent.name}/config.yaml to {branch} of {found.path}.")
     output.result(
         {"id": agent_id, "issuer": agent.issuer, "name": agent.name, "project_id": found.project_id}
         | {"context": f"{found.path}:{agent.name}", "agent_mode": has_own}
+        | {"findings": None if findings is None else [finding.code for finding in findings]}
     )

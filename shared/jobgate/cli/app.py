@@ -14,6 +14,7 @@ from jobgate.cli import explain as online
 from jobgate.cli import lint as linting
 from jobgate.cli.agent_register import Kubeconfig, Namespace
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
+from jobgate.cli.doctor import doctor
 from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
 from jobgate.cli.inputs import certificate_authority, read_file
 from jobgate.cli.inputs import namespace as namespace_name
@@ -51,6 +52,7 @@ app.add_typer(keys.commands, name="keys")
 app.command("revoke")(stop_commands.revoke)
 app.command("restore")(stop_commands.restore)
 app.command("rbac")(rbac)
+app.command("doctor")(doctor)
 
 
 @app.callback()

@@ -50,9 +50,14 @@ class Connected:
         return self.outside.aws
 
 
+def outside_of(context: typer.Context) -> Outside:
+    """What this command reaches."""
+    return context.obj if isinstance(context.obj, Outside) else _real_outside()
+
+
 def connect(context: typer.Context, stack_name: str, *, as_json: bool) -> Connected:
     """Raises InvalidRequest for a stack that isn't there, Unavailable where AWS can't be asked."""
-    outside = context.obj if isinstance(context.obj, Outside) else _real_outside()
+    outside = outside_of(context)
     stack = read_stack(outside.aws, stack_name)
     table = Table(outside.aws, stack.table)
     return Connected(

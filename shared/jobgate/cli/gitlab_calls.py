@@ -32,9 +32,16 @@ class TokenFacts:
     expires_at: str | None
 
 
+def discovery(issuer: Issuer) -> Answer:
+    """The instance's own words about itself (OpenID Connect); raises Unavailable."""
+    answer = _get(issuer, "/.well-known/openid-configuration", {})
+    _object(issuer, answer)
+    return answer
+
+
 def check_discovery(issuer: Issuer) -> None:
     """Raises InvalidRequest where the instance calls itself otherwise, Unavailable if it's away."""
-    answer = _object(issuer, _get(issuer, "/.well-known/openid-configuration", {}))
+    answer = _object(issuer, discovery(issuer))
     found = answer.get("issuer")
     if found != issuer.url:
         raise InvalidRequest(

@@ -26,6 +26,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._progress = Console(markup=False, highlight=False, emoji=False, stderr=True)
         if not self._console.is_terminal:
             self._console.width = _WIDTH_OF_A_FILE
 
@@ -33,6 +34,11 @@ class Output:
         """One line for a person."""
         if not self._as_json:
             self._console.print(Text(plain(sentence)))
+
+    def progress(self, what: str) -> None:
+        """What is being looked at, for a person who waits at a terminal."""
+        if not self._as_json and self._progress.is_terminal:
+            self._progress.print(Text(plain(f"… {what}"), style="dim"))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table for a person; None is shown as a dash."""

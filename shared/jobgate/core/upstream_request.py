@@ -87,6 +87,7 @@ _CARRIED_BACK = frozenset(
     }
 )
 
+_BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _ROUTE = re.compile(r"/agents/([1-9][0-9]{0,18})(/.*)?", re.DOTALL)
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
@@ -135,6 +136,16 @@ class UpstreamRequest:
     body: bytes = field(repr=False)
     long_running: bool
     proxied: bool
+
+
+def bearer(incoming: IncomingRequest) -> str | None:
+    """The one bearer token (RFC 6750, 2.1), None where there is none or more than one."""
+    given = incoming.values("authorization")
+    if len(given) != 1:
+        return None
+    scheme, _, token = given[0].strip().partition(" ")
+    # What else a token may hold, its verification knows.
+    return token.lstrip(" ") if scheme.lower() == "bearer" and token.isascii() else None
 
 
 def changes_nothing(method: str) -> bool:

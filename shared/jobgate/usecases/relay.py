@@ -19,7 +19,7 @@ from jobgate.core.errors import StreamCut, Unavailable
 from jobgate.core.kubernetes_request import kubernetes_request
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import TOKEN_INVALID, Refusal, refusal_answer, withdrawn
-from jobgate.core.upstream_request import agent_route, downstream_headers
+from jobgate.core.upstream_request import agent_route, bearer, downstream_headers
 from jobgate.core.watch import is_json_watch
 from jobgate.ports import Response
 from jobgate.usecases.forwarding import Passage
@@ -84,7 +84,7 @@ class Relay:
         )
 
     def _carry(self, incoming: IncomingRequest, trail: _Trail) -> RelayStream | Refusal:
-        given = _bearer(incoming)
+        given = bearer(incoming)
         if given is None:
             return TOKEN_INVALID
         trail.values["token_sha256"] = hashlib.sha256(given.encode()).hexdigest()
@@ -217,13 +217,3 @@ def _begun(stream: RelayStream) -> RelayStream | Refusal:
     except Unavailable as exc:
         return Refusal(reason=Reason.UPSTREAM_UNREACHABLE, cause=str(exc))
     return stream
-
-
-def _bearer(incoming: IncomingRequest) -> str | None:
-    """The one bearer token (RFC 6750, 2.1), None where there is none or more than one."""
-    given = incoming.values("authorization")
-    if len(given) != 1:
-        return None
-    scheme, _, token = given[0].strip().partition(" ")
-    # What else a token may hold, its verification knows.
-    return token.lstrip(" ") if scheme.lower() == "bearer" and token.isascii() else None
