@@ -118,9 +118,13 @@ class HTTPSServer:
 
 
 @contextmanager
-def https_server(certificate: ServerCertificate, ca: Path) -> Iterator[HTTPSServer]:
-    """Listen while the context lasts."""
+def https_server(
+    certificate: ServerCertificate, ca: Path, *, ciphers: str | None = None
+) -> Iterator[HTTPSServer]:
+    """Listen while the context lasts; `ciphers` in OpenSSL's form, None for Python's own."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if ciphers is not None:
+        tls.set_ciphers(ciphers)
     tls.load_cert_chain(certificate.certificate, certificate.key)
     listener = _Listener(tls)
     server = HTTPSServer(f"https://127.0.0.1:{listener.server_address[1]}", ca.read_text())

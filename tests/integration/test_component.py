@@ -1,0 +1,336 @@
+"""The CI/CD component: its script lines in real shells, with real curl and wgets, over real TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from local.certificates import CertificateAuthority, ServerCertificate
+from local.kubernetes.cache import cache_root
+from tests.support.https_server import HTTPSServer, https_server
+from tests.support.pipeline import InputError, Runner, component, job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
+PLAIN = ROOT / "docs" / "examples" / "kubernetes-access.yml"
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.canary-of-a-token.signature"
+CONFIG = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
+TOOLS = ("sh", "sed", "head", "cat", "mkdir", "rm", "mv", "chmod", "dirname", "stat")
+DEPLOY = """
+deploy:
+  extends: .kubernetes-access
+  script: ['cat "$KUBECONFIG"']
+  after_script: ['cat "$KUBECONFIG"']
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def server(authority: CertificateAuthority, tmp_path: Path) -> Iterator[HTTPSServer]:
+    certificate = authority.issue("jobgate", tmp_path)
+    with https_server(certificate, authority.certificate) as running:
+        running.answer("/kubeconfig", CONFIG)
+        running.answer("/.well-known/jwks.json", {"keys": []})
+        yield running
+
+
+@pytest.fixture(scope="module")
+def busybox() -> Path:
+    """Debian's busybox, unpacked aside where none is installed."""
+    found = shutil.which("busybox")
+    if found is not None:
+        return Path(found)
+    folder = cache_root(os.environ) / "busybox"  # noqa: TID251  as the other caches
+    program = folder / "bin" / "busybox"
+    if not program.exists():
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            pytest.skip("no busybox here, and no Debian to take it from")
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["apt-get", "download", "busybox"], cwd=folder, check=True, capture_output=True
+        )
+        (package,) = folder.glob("*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+    return program
+
+
+class Image:
+    """A job's image: a PATH with these programs alone, each of which tells its arguments."""
+
+    def __init__(self, folder: Path, authority: CertificateAuthority) -> None:
+        self.folder = folder / "image"
+        self.folder.mkdir()
+        self.arguments = folder / "arguments"
+        self.arguments.touch()
+        self.runner = Runner(folder, shell=(str(self.folder / "sh"),))
+        self.runner.environment = {
+            "PATH": str(self.folder),
+            "HOME": str(folder),
+            "JOBGATE_ID_TOKEN": TOKEN,
+            "CURL_CA_BUNDLE": str(authority.certificate),
+        }
+
+    def add(self, name: str, program: str | Path | None = None, *first: str) -> Image:
+        """A program of this machine's, or another by this name."""
+        real = program or shutil.which(name)
+        assert real is not None, name
+        wrapper = self.folder / name
+        called = " ".join((f"'{real}'", *first))
+        wrapper.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>"{self.arguments}"\nexec {called} "$@"\n'
+        )
+        wrapper.chmod(0o755)
+        return self
+
+    def with_tools(self) -> Image:
+        for name in TOOLS:
+            self.add(name)
+        return self
+
+    def with_busybox(self, program: Path, *, wget: bool = True) -> Image:
+        for name in (*TOOLS, *(("wget",) if wget else ())):
+            self.add(name, program, name)
+        return self
+
+
+@pytest.fixture
+def image(tmp_path: Path, authority: CertificateAuthority) -> Image:
+    return Image(tmp_path, authority)
+
+
+def jobs(server: HTTPSServer, **inputs: Any) -> dict[str, Any]:
+    # By name, since busybox asks openssl about an address with its port.
+    url = server.url.replace("127.0.0.1", "localhost")
+    return component(TEMPLATE, {"url": url, "audience": "https://jobgate.test", **inputs})
+
+
+def run(image: Image, server: HTTPSServer, text: str = DEPLOY, **inputs: Any) -> tuple[int, str]:
+    return image.runner.run(job(jobs(server, **inputs), text))
+
+
+@pytest.fixture(params=["curl", "gnu-wget", "busybox-wget-with-openssl"])
+def any_image(request: pytest.FixtureRequest, image: Image) -> Image:
+    match request.param:
+        case "curl":
+            return image.with_tools().add("curl")
+        case "gnu-wget":
+            return image.with_tools().add("wget")
+        case _:
+            busybox: Path = request.getfixturevalue("busybox")
+            return image.with_busybox(busybox).add("openssl")
+
+
+def test_job_has_its_kubeconfig_in_script_and_after_script(
+    any_image: Image, server: HTTPSServer
+) -> None:
+    found = job(jobs(server), DEPLOY)
+    code, said = any_image.runner.run(found)
+    assert (code, json.loads(said)) == (0, CONFIG)
+    assert json.loads(any_image.runner.run(found, part="after_script")[1]) == CONFIG
+
+
+def test_token_travels_once_and_is_in_no_argument_list_log_or_file(
+    any_image: Image, server: HTTPSServer
+) -> None:
+    _, said = run(any_image, server)
+    bodies = [asked.body.decode() for asked in server.asked if asked.method == "POST"]
+    assert bodies == [f"token={TOKEN}"]
+    assert all(TOKEN not in asked.target for asked in server.asked)
+    assert TOKEN not in any_image.arguments.read_text() + said
+    left = [path for path in any_image.runner.folder.rglob("*") if path.is_file()]
+    assert all(TOKEN not in path.read_text(errors="replace") for path in left)
+
+
+def test_kubeconfig_is_private_and_outside_of_the_project(
+    any_image: Image, server: HTTPSServer
+) -> None:
+    run(any_image, server)
+    builds = any_image.runner.folder / "builds"
+    (file,) = builds.rglob("kubeconfig")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert not file.is_relative_to(builds / "project")
+    assert list((builds / "project").iterdir()) == []
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[HTTPSServer]:
+    """A server whose certificate nobody trusts; it would take any token."""
+    (tmp_path / "stranger").mkdir()
+    stranger = CertificateAuthority.create(tmp_path / "stranger" / "ca")
+    certificate = stranger.issue("jobgate", tmp_path / "stranger")
+    with https_server(certificate, stranger.certificate) as running:
+        running.answer("/kubeconfig", CONFIG)
+        running.answer("/.well-known/jwks.json", {"keys": []})
+        yield running
+
+
+def test_server_with_a_wrong_certificate_gets_no_byte_of_the_token(
+    any_image: Image, impostor: HTTPSServer
+) -> None:
+    code, said = run(any_image, impostor)
+    assert code != 0
+    assert "jobgate: " in said
+    assert not [asked for asked in impostor.asked if asked.body]
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> Iterator[HTTPSServer]:
+    """A server with a certificate of its own making, of the kind that busybox's own TLS can do."""
+    files = ServerCertificate(tmp_path / "self.crt", tmp_path / "self.key")
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost")
+    out = ("-keyout", str(files.key), "-out", str(files.certificate))
+    subprocess.run([*made, *out], check=True, capture_output=True)
+    with https_server(files, files.certificate, ciphers="ALL:@SECLEVEL=0") as running:
+        running.answer("/kubeconfig", CONFIG)
+        running.answer("/.well-known/jwks.json", {"keys": []})
+        yield running
+
+
+def test_wget_that_does_not_verify_is_told_and_sends_nothing(
+    image: Image, busybox: Path, self_signed: HTTPSServer
+) -> None:
+    code, said = run(image.with_busybox(busybox), self_signed)
+    assert (code, "doesn't verify certificates, so the token isn't sent" in said) == (1, True)
+    # It was asked, so without the probe it would have had the token.
+    assert self_signed.count("/.well-known/jwks.json") == 1
+    assert not [asked for asked in self_signed.asked if asked.body]
+
+
+@pytest.mark.parametrize("client", ["curl", "wget"])
+def test_refusal_is_said_in_the_answers_words(
+    image: Image, server: HTTPSServer, client: str
+) -> None:
+    refusal = {"error": "access_denied", "error_description": "No agent names this project."}
+    server.answer("/kubeconfig", refusal, status=403)
+    code, said = run(image.with_tools().add(client), server)
+    assert code == 1
+    assert "No agent names this project." in said
+    assert "jobgate: no kubeconfig" in said
+
+
+def test_page_that_is_no_kubeconfig_is_refused(any_image: Image, server: HTTPSServer) -> None:
+    server.answer("/kubeconfig", b"<html>captive portal</html>")
+    code, said = run(any_image, server)
+    assert (code, "isn't Jobgate" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"JOBGATE_ID_TOKEN": ""}, "has no JOBGATE_ID_TOKEN"),
+        ({"PATH": "{tools}"}, "needs curl or wget"),
+    ],
+)
+def test_what_is_missing_is_named(
+    image: Image, server: HTTPSServer, tmp_path: Path, changes: dict[str, str], said: str
+) -> None:
+    image.with_tools()
+    if "PATH" not in changes:
+        image.add("curl")
+    image.runner.environment |= {k: v for k, v in changes.items() if k != "PATH"}
+    code, output = run(image, server)
+    assert (code, said in output) == (1, True), output
+    assert server.asked == []
+
+
+def test_plain_http_is_refused(image: Image, server: HTTPSServer) -> None:
+    image.with_tools().add("curl")
+    code, said = run(image, server, url="http://127.0.0.1:9")
+    assert (code, "must begin with https" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "target"),
+    [
+        ({}, "/kubeconfig?format=exec"),
+        ({"form": "token"}, "/kubeconfig"),
+        (
+            {"agent": "acme/agents:production"},
+            "/kubeconfig?agent=acme%2Fagents%3Aproduction&format=exec",
+        ),
+    ],
+)
+def test_curl_takes_the_exec_form_and_an_agent(
+    image: Image, server: HTTPSServer, inputs: dict[str, str], target: str
+) -> None:
+    run(image.with_tools().add("curl"), server, **inputs)
+    assert [asked.target for asked in server.asked] == [target]
+
+
+def test_wget_takes_the_token_form_and_can_not_take_the_other(
+    image: Image, server: HTTPSServer
+) -> None:
+    image.with_tools().add("wget")
+    assert run(image, server)[0] == 0
+    assert server.asked[-1].target == "/kubeconfig"
+    code, said = run(image, server, form="exec")
+    assert (code, "needs curl 7.76" in said) == (1, True)
+
+
+def test_jobs_own_before_script_keeps_it_by_reference(image: Image, server: HTTPSServer) -> None:
+    text = """
+deploy:
+  extends: .kubernetes-access
+  before_script:
+    - echo first
+    - !reference [.kubernetes-access, before_script]
+    - echo last
+  script: ['cat "$KUBECONFIG"']
+"""
+    code, said = run(image.with_tools().add("curl"), server, text)
+    assert code == 0
+    assert said.splitlines()[:2] == ["first", "last"]
+    assert json.loads(said.split("last\n")[1]) == CONFIG
+
+
+def test_variables_of_the_job_stay_and_its_shells_mask_too(
+    image: Image, server: HTTPSServer
+) -> None:
+    text = """
+deploy:
+  extends: .kubernetes-access
+  variables: {MINE: kept}
+  script: ['echo "$MINE"; umask']
+"""
+    code, said = run(image.with_tools().add("curl"), server, text)
+    assert (code, said.split()) == (0, ["kept", "0022"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_every_common_shell_runs_it(image: Image, server: HTTPSServer, shell: str) -> None:
+    image.with_tools().add("curl").add("sh", shutil.which(shell))
+    assert run(image, server)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"url": None}, {"form": "other"}, {"merge": "yes"}, {"contxt": "x"}]
+)
+def test_inputs_that_gitlab_refuses(server: HTTPSServer, inputs: dict[str, Any]) -> None:
+    given = {"url": server.url, "audience": "a", **inputs}
+    with pytest.raises(InputError):
+        component(TEMPLATE, {k: v for k, v in given.items() if v is not None})
+
+
+def test_plain_form_has_the_same_script() -> None:
+    jobs_of_component = component(TEMPLATE, {"url": "u", "audience": "a"})
+    plain = yaml.safe_load(PLAIN.read_text())[".kubernetes-access"]
+
+    assert plain["before_script"] == jobs_of_component[".kubernetes-access"]["before_script"]
+    assert plain["variables"].keys() >= {"JOBGATE_URL", "KUBECONFIG", "JOBGATE_KUBECONFIG"}
+    assert plain["id_tokens"].keys() == {"JOBGATE_ID_TOKEN"}
