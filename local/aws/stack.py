@@ -81,6 +81,11 @@ class AWS:
         aws.deploy()
         return replace(aws, outputs=aws.read_outputs())
 
+    def named(self, stack_name: str) -> AWS:
+        """A stack of the same build that somebody else has deployed here."""
+        found = replace(self, stack_name=stack_name)
+        return replace(found, outputs=found.read_outputs())
+
     @property
     def endpoint_url(self) -> str:
         """Where every AWS service answers."""

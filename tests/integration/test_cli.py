@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.refresh_queue import RefreshMessage, message_of
@@ -15,13 +17,13 @@ from local.certificates import CertificateAuthority
 from local.gitlab.server import GitLab
 from local.process import free_port
 from tests.support.operators_stack import NOW, Answer, OperatorsStack
+from tests.support.pipeline import component
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
 FIRST = 1_000_000_001
 AUDIENCE = "https://jobs.example.test"
+TEMPLATE = Path(__file__).parents[2] / "templates" / "kubernetes-access" / "template.yml"
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,74 @@ def test_removed_issuer_takes_its_secrets_along(ready: OperatorsStack) -> None:
     assert ready.run("issuer", "remove", "main").code == 0
     assert (ready.secret("tokens"), ready.secret("hooks")) == ({}, {})
     assert ready.run("issuer", "remove", "main").code == 2
+
+
+# --- Setup with all its answers ---
+
+
+def set_up(stack: OperatorsStack, gitlab: GitLab, token: Path, *options: object) -> Answer:
+    given = ("--gitlab", gitlab.url, "--audience", AUDIENCE, "--gitlab-ca", gitlab.control.ca)
+    return stack.run("setup", *given, "--token-file", token, *options)
+
+
+def test_setup_trusts_gitlab_and_ends_with_what_a_pipeline_needs(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    answer = set_up(stack, gitlab, token_file)
+
+    assert answer.code == 0, answer.err
+    assert [row["audience"] for row in stack.json("issuer", "list")] == [AUDIENCE]
+    assert token_file.read_text().strip() not in answer.out + answer.err
+    text = "\n".join(line[2:] for line in answer.out.split(".gitlab-ci.yml:\n")[1].splitlines())
+    pipeline = yaml.safe_load(text)
+    inputs = pipeline["include"][0]["inputs"]
+    assert inputs == {"url": "https://api.example.test/live", "audience": AUDIENCE}
+    assert component(TEMPLATE, inputs)[pipeline["deploy"]["extends"]]
+
+
+def test_setup_again_changes_nothing_and_its_json_is_one_document(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    before = stack.json("setup")
+    first = set_up(stack, gitlab, token_file, "--json").json
+    second = set_up(stack, gitlab, token_file, "--json").json
+
+    assert first == second
+    assert (first["kid"], first["steps"]["issuer"]["alias"]) == (before["kid"], "main")
+    assert "extends: .kubernetes-access" in first["snippet"]
+
+
+def test_setup_connects_gitlab_and_says_what_lacks(
+    stack: OperatorsStack, gitlab: GitLab, token_file: Path
+) -> None:
+    owner = gitlab.control.create_token(["api"], group="top", role="owner")
+    stack.environment["GITLAB_TOKEN"] = owner
+
+    answer = set_up(stack, gitlab, token_file, "--connect", "top", "--json")
+
+    # No test event arrives at a deployment that is made up.
+    assert answer.code == 1
+    assert [hook["path"] for hook in answer.json["steps"]["gitlab"]["hooks"]] == ["top"]
+    assert owner not in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--gitlab", "https://gitlab.test"), "--audience is missing"),
+        (("--gitlab", "https://gitlab.test", "--audience", "a"), "--token-file is missing"),
+        (("--agent", "top/agents:prod"), "--from-context is missing"),
+        (("--agent", "prod", "--from-context", "c"), "GROUP/PROJECT:NAME"),
+        (("--parameter", "A=b"), "needs --deploy"),
+        (("--deploy", "/nonexistent/template.yaml"), "--deploy"),
+    ],
+)
+def test_setup_asks_nobody_where_there_is_no_terminal(
+    stack: OperatorsStack, options: tuple[str, ...], said: str
+) -> None:
+    answer = stack.run("setup", *options)
+    assert (answer.code, said in answer.err) == (2, True), answer.err
+    assert stack.json("issuer", "list") == []
 
 
 # --- Agents ---

@@ -75,6 +75,8 @@ def test_second_set_up_changes_nothing(stack: OperatorsStack) -> None:
         "base_url": "https://jobs.example.test",
         "kid": before[0]["sk"]["S"],
         "published_now": False,
+        "steps": {},
+        "snippet": None,
     }
     assert list(stack.table.query("KEYS")) == before
 

@@ -16,14 +16,14 @@ from jobgate.cli.agent_register import Kubeconfig, Namespace
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.doctor import doctor
 from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
-from jobgate.cli.inputs import certificate_authority, read_file
+from jobgate.cli.guided_setup import setup
 from jobgate.cli.inputs import namespace as namespace_name
+from jobgate.cli.inputs import read_file
 from jobgate.cli.operators_cluster import OperatorsCluster
 from jobgate.cli.output import Output, plain
 from jobgate.cli.rbac import rbac
 from jobgate.cli.reconcile import reconcile
 from jobgate.cli.sarif import sarif
-from jobgate.cli.setup import set_up
 from jobgate.cli.status import show_status
 from jobgate.cli.teardown import Removal, teardown
 from jobgate.core.errors import InvalidRequest, JobgateError
@@ -49,6 +49,7 @@ agents.commands.command("rotate")(agent_rotation.rotate)
 app.add_typer(gitlab_commands.commands, name="gitlab")
 app.add_typer(queue.commands, name="queue")
 app.add_typer(keys.commands, name="keys")
+app.command("setup")(setup)
 app.command("revoke")(stop_commands.revoke)
 app.command("restore")(stop_commands.restore)
 app.command("rbac")(rbac)
@@ -58,23 +59,6 @@ app.command("doctor")(doctor)
 @app.callback()
 def jobgate() -> None:
     """Lets GitLab CI jobs use Kubernetes clusters without a stored secret."""
-
-
-@app.command("setup")
-def setup_command(
-    context: typer.Context,
-    stack: StackName,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", help="A custom domain in front of the API.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", help="The private CA of the base URL, as PEM.")
-    ] = None,
-    as_json: AsJSON = False,
-) -> None:
-    """Make a freshly deployed stack ready; running it again changes nothing."""
-    authority = None if ca is None else certificate_authority(read_file(ca, "--ca"), "--ca")
-    set_up(connect(context, stack, as_json=as_json), base_url, authority)
 
 
 @app.command("reconcile")
