@@ -266,7 +266,7 @@ def test_a_body_that_breaks_off_is_an_error(
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + OK,
         b"HTTP/1.1 100 Continue\r\n\r\n" * 9,
         b"HTTP/1.0 200 OK\r\n\r\n",
         b"HTTP/2 200 OK\r\n\r\n",
@@ -296,8 +296,9 @@ def test_a_body_that_breaks_off_is_an_error(
 def test_a_head_that_can_not_be_trusted_is_unreachable(
     caller: Caller, certificate: ServerCertificate, answer: Any
 ) -> None:
-    with RawUpstream(certificate, answer) as upstream, pytest.raises(Unavailable):
+    with RawUpstream(certificate, answer) as upstream, pytest.raises(Unanswered) as raised:
         caller.send(upstream)
+    assert not isinstance(raised.value, TimedOut)
 
 
 def test_a_redirect_is_not_followed(caller: Caller, certificate: ServerCertificate) -> None:
@@ -423,9 +424,11 @@ def test_an_answer_that_was_not_read_to_its_end_is_not_the_next_ones(
 def test_an_answer_before_the_request_was_taken_whole_is_passed_on(
     caller: Caller, certificate: ServerCertificate
 ) -> None:
-    early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+    early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
     with RawUpstream(certificate, early=early) as upstream:
-        assert caller.status(upstream, method="POST", body=bytes(16 * 1024 * 1024)) == 413
+        assert caller.body(upstream, method="POST", body=bytes(16 * 1024 * 1024)) == b"no"
+    (connection,) = caller.gateway._connections.values()
+    assert connection._idle is None
 
 
 @pytest.mark.parametrize("long_running", [False, True])
@@ -498,9 +501,20 @@ def test_a_connection_is_kept_for_the_name_that_its_certificate_was_checked_for(
         assert caller.body(upstream, cluster=named) == b"ok"
 
 
+def test_a_connection_is_kept_for_the_authority_that_vouched_for_it(
+    caller: Caller, certificate: ServerCertificate, tmp_path: Path
+) -> None:
+    with RawUpstream(certificate) as upstream:
+        assert caller.body(upstream) == b"ok"
+        caller.ca = CertificateAuthority.create(tmp_path).certificate.read_text()
+        with pytest.raises(Unavailable, match="SSLCertVerificationError"):
+            caller.send(upstream)
+        assert len(upstream.requests) == 1
+
+
 @pytest.mark.parametrize("server", ["http://127.0.0.1:1", "ftp://x", "127.0.0.1", "https://"])
 def test_only_https_is_spoken(caller: Caller, server: str) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="isn't an https URL"):
         caller.gateway.send(
             a_cluster(server=server, ca=caller.ca),
             UpstreamRequest(
