@@ -22,6 +22,7 @@ from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.adapters.stored_credentials import AWSStoredCredentials
+from jobgate.adapters.token_ends import DynamoDBTokenEnds
 from jobgate.adapters.token_requests import ClusterTokenRequests
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import InvalidToken
@@ -45,6 +46,7 @@ from jobgate.usecases.relay import Relay
 from jobgate.usecases.relay_facts import RelayFactsCache
 from jobgate.usecases.renewal import Renewal
 from jobgate.usecases.throttle import Throttle
+from jobgate.usecases.token_watch import TokenWatch
 
 from tests.support import builders as b
 from tests.support.metered_aws import MeteredAWS
@@ -271,7 +273,7 @@ def a_refresh(stack: CountedStack) -> Refresh:
 
 
 def a_reconcile(stack: CountedStack) -> Callable[[], None]:
-    """`reconcile`'s round; no token is due."""
+    """`reconcile`'s round; no cluster's token is due, and GitLab's are asked about once a day."""
     store = DynamoDBRefreshStore(stack.aws, TABLE)
     reconcile = Reconcile(projects=store, queue=stack.queue())
     clusters = DirectClusterGateway(clock=stack.clock)
@@ -284,9 +286,19 @@ def a_reconcile(stack: CountedStack) -> Callable[[], None]:
         pick=lambda _count: 0,
     )
 
+    deployment = stack.deployment(decides=False)
+    tokens = TokenWatch(
+        issuers=lambda: deployment().issuers,
+        ask=lambda _alias: None,
+        ends=DynamoDBTokenEnds(stack.aws, TABLE),
+        recorder=stack.record,
+        clock=stack.clock,
+    )
+
     def run() -> None:
         reconcile.run()
         renewal.run(until=stack.clock() + 20)
+        tokens.run()
 
     return run
 
