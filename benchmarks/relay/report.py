@@ -168,12 +168,14 @@ takes the time from an event's last byte to its answer's first and last byte.
   runtime to write it for: token, facts of the table, decision, path and header rules, identity,
   records are the relay's own modules; the loop, the clients and the whole answer (base64 where it
   isn't text) are the usual ones. It doesn't look again while an answer is awaited, and it can't
-  tell a watch's first event before its last. The gates are against this one.
+  tell a watch's first event before its last, so that gate is against the bare loop. All others are
+  against this one.
 - **{LEAN}** does less than a relay must: it believes the token and the job's state, decides on no
   configuration and no stop, checks no path, sends one group, lets every header back, and records
   seven values. It shows what {OURS} would gain by not doing its job.
-- **{ADAPTER}** and **{NGINX}** do as little. The adapter's small answers wait for a delayed
-  acknowledgement (about 40 ms), since it writes them in pieces with Nagle's algorithm on.
+- **{ADAPTER}** and **{NGINX}** do as little. The adapter writes a small answer in pieces, with
+  Nagle's algorithm on: now and then one waits some 40 ms for a delayed acknowledgement (see its
+  p99), and with a core for each side most of them do.
 - **{NGINX}** and **{DIRECT}** aren't on Lambda: their figures hold no Runtime API, so no ratio
   is given.
 - Memory is the share of the processes that belongs to them (PSS) after the warm rounds; CPU is that
