@@ -214,7 +214,20 @@ def start_gateway(
 
     Further ones have workers of their own, and take the same tokens.
     """
-    template = translate(ROOT / "template.yaml", aws.parameters)
+    settings = gateway_settings(authority, aws, port=port, altered=altered)
+    return Gateway.start(folder, settings, authority=authority)
+
+
+def gateway_settings(
+    authority: CertificateAuthority,
+    aws: AWS,
+    *,
+    template: Path = ROOT / "template.yaml",
+    port: int = 0,
+    altered: Callable[[Function], Function] = lambda function: function,
+) -> Settings:
+    """A gateway's settings by what is deployed now, which is of the SAM template `template`."""
+    translated = translate(template, aws.parameters)
     environ = os.environ  # noqa: TID251  the user's cache folder
     runtime = Runtime(
         folder=prepare_runtime(cache_root(environ) / "runtimes", aws.python),
@@ -225,7 +238,6 @@ def start_gateway(
         aws.client_options,
         aws.stack_name,
         build_folder=aws.build_folder,
-        translated_template=template,
+        translated_template=translated,
     )
-    settings = Settings(read_api(template), tuple(map(altered, functions)), runtime, port=port)
-    return Gateway.start(folder, settings, authority=authority)
+    return Settings(read_api(translated), tuple(map(altered, functions)), runtime, port=port)

@@ -45,10 +45,10 @@ async def _serve(settings: Settings, files: Files) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    pools = _pools(settings, files)
-    front = Front(settings.api, settings.limits, pools)
+    deployed = _Deployed(files, settings)
+    loop.add_signal_handler(signal.SIGHUP, deployed.update)
     handler = web.Server(
-        front.handle,
+        deployed.handle,
         request_factory=_request,
         access_log=None,
         # The budget for the head is counted by the front, which knows AWS's answer to it.
@@ -69,8 +69,43 @@ async def _serve(settings: Settings, files: Files) -> None:
         await ended.wait()
     finally:
         server.close()
-        await asyncio.gather(*(pool.stop() for pool in pools.values()))
+        await deployed.stop()
         await handler.shutdown(_SHUTDOWN_SECONDS)
+
+
+class _Deployed:
+    """What answers: after an update the new functions, while the former end what they have begun.
+
+    So it is on AWS, where an alias or a function's code is switched at once, and what runs runs on.
+    """
+
+    def __init__(self, files: Files, settings: Settings) -> None:
+        self._files = files
+        self._pools: list[Pool] = []
+        self._front = self._new_front(settings)
+
+    async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        """Answer by what is deployed when the request comes."""
+        return await self._front.handle(incoming)
+
+    def update(self) -> None:
+        """Read the settings anew; the port stays."""
+        former = tuple(self._pools)
+        self._front = self._new_front(
+            Settings.from_json(json.loads(self._files.settings.read_text()))
+        )
+        for pool in former:
+            pool.drain()
+        _publish(self._files.updated, "")
+
+    async def stop(self) -> None:
+        """End all workers, the former ones' too."""
+        await asyncio.gather(*(pool.stop() for pool in self._pools))
+
+    def _new_front(self, settings: Settings) -> Front:
+        pools = _pools(settings, self._files)
+        self._pools += pools.values()
+        return Front(settings.api, settings.limits, pools)
 
 
 def _request(

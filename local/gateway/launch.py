@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,20 @@ class Gateway:
         port = int(files.port.read_text())
         url = f"https://127.0.0.1:{port}/{settings.api.stage}"
         return cls(url, files.logs, (child,))
+
+    def update(self, settings: Settings) -> None:
+        """Switch to other functions or routes while requests come; the port stays.
+
+        Raises ChildFailedError.
+        """
+        files = Files.beside(self.logs.with_name("gateway.json"))
+        files.updated.unlink(missing_ok=True)
+        files.settings.write_text(settings.to_json())
+        for child in self.children:
+            child.process.send_signal(signal.SIGHUP)
+        wait_until(
+            files.updated.exists, children=self.children, what="The update", seconds=_READY_SECONDS
+        )
 
     def stop(self) -> None:
         """End the gateway and its workers."""

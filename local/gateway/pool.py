@@ -36,6 +36,8 @@ class Pool:
         self._log = log
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self._drains = False
 
     async def invoke(
         self, event: bytes, *, request_id: str, trace_id: str, streaming: bool
@@ -53,11 +55,18 @@ class Pool:
             self._function.timeout_seconds,
             streaming,
         )
-        if self._idle:
+        # A worker that ends may not get any work.
+        if self._idle and not self._drains:
             self._idle.pop().give(invocation)
         else:
             await self._start(invocation)
         return invocation
+
+    def drain(self) -> None:
+        """End each worker as soon as it has nothing to do; what has begun runs to its end."""
+        self._drains = True
+        for worker in self._idle:
+            self._end(worker)
 
     async def stop(self) -> None:
         """End all workers."""
@@ -85,8 +94,15 @@ class Pool:
             await worker.stop()
 
     def _idle_again(self, worker: Worker) -> None:
-        if worker in self._workers and worker not in self._idle:
+        if self._drains:
+            self._end(worker)
+        elif worker in self._workers and worker not in self._idle:
             self._idle.append(worker)
+
+    def _end(self, worker: Worker) -> None:
+        task = asyncio.get_running_loop().create_task(worker.stop())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _forget(self, worker: Worker) -> None:
         self._workers.discard(worker)

@@ -46,13 +46,15 @@ class Settings:
 class Files:
     """Where a gateway's process reads and writes: all in the folder of its settings.
 
-    `port` is written once the gateway listens; `logs` gets one file a function.
+    `port` is written once the gateway listens, `updated` once new settings count; `logs` gets one
+    file a function.
     """
 
     settings: Path
     certificate: Path
     key: Path
     port: Path
+    updated: Path
     logs: Path
 
     @classmethod
@@ -64,5 +66,6 @@ class Files:
             folder / "gateway.crt",
             folder / "gateway.key",
             folder / "gateway.port",
+            folder / "gateway.updated",
             folder / "functions",
         )
