@@ -363,6 +363,30 @@ def test_a_run_that_breaks_off_denies_on_and_is_completed_by_another(
     assert reader(stack)().not_before is not None
 
 
+@pytest.mark.parametrize(
+    "changes", [{"at": "yesterday"}, {"stop": {"kind": "nobody", "value": "1"}}, {"stop": "all"}]
+)
+def test_a_record_that_cannot_be_read_leaves_the_table_denying(
+    stack: OperatorsStack, changes: dict[str, Any]
+) -> None:
+    stack.json("revoke", "user", "12", "--why", "since")
+    stack.records[0] |= changes
+    stack.restore(stack.backup())
+
+    answer = stack.run("reconcile")
+
+    assert (answer.code, "can't be read" in answer.err) == (3, True)
+    with pytest.raises(Unavailable):
+        reader(stack)()
+
+
+def test_what_somebody_else_has_put_into_the_log_is_no_record(stack: OperatorsStack) -> None:
+    stack.restore(stack.backup())
+    stack.records += ["a note", ["revocation"], 7]
+
+    assert stack.json("reconcile")["reconciled"] is True
+
+
 def test_before_the_first_set_up_there_is_nothing_to_reconcile() -> None:
     with mock_aws():
         answer = OperatorsStack.deploy().run("reconcile")

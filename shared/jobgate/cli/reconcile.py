@@ -122,16 +122,20 @@ def _replay(connected: Connected, alias: str, records: list[dict[str, Any]]) -> 
 def _stop_change(line: Mapping[str, Any], alias: str) -> StopChange | None:
     if line.get("type") != "revocation" or line.get("issuer") != alias or "stop" not in line:
         return None
-    at = dt.datetime.fromisoformat(line["at"]).timestamp()
-    stop = Stop(
-        kind=StopKind(line["stop"]["kind"]),
-        value=line["stop"]["value"],
-        until=line.get("until"),
-        by=line["by"],
-        why=line.get("why", ""),
-        at=at,
-    )
-    return StopChange(at, stop, is_lifted=line["outcome"] == "allowed")
+    try:
+        at = dt.datetime.fromisoformat(line["at"]).timestamp()
+        stop = Stop(
+            kind=StopKind(line["stop"]["kind"]),
+            value=line["stop"]["value"],
+            until=line.get("until"),
+            by=line["by"],
+            why=line.get("why", ""),
+            at=at,
+        )
+        return StopChange(at, stop, is_lifted=line["outcome"] == "allowed")
+    except (KeyError, TypeError, ValueError) as exc:
+        # Without it nobody knows what is stopped.
+        raise Unavailable("A record of the operators' log can't be read.") from exc
 
 
 def _remove_agents(connected: Connected, records: list[dict[str, Any]]) -> list[tuple[str, int]]:

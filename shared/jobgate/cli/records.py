@@ -31,7 +31,11 @@ def read_records(connected: Connected) -> list[dict[str, Any]]:
     found: list[tuple[int, dict[str, Any]]] = []
     for _ in range(_PAGES_MAX):
         page = connected.aws("logs", "FilterLogEvents", request)
-        found += [(e["timestamp"], json.loads(e["message"])) for e in page.get("events", ())]
+        found += [
+            (event["timestamp"], line)
+            for event in page.get("events", ())
+            if (line := _record_of(event["message"])) is not None
+        ]
         if not page.get("nextToken"):
             return [line for _, line in sorted(found, key=lambda each: each[0])]
         request["nextToken"] = page["nextToken"]
@@ -71,3 +75,12 @@ def removal_record(connected: Connected, issuer: str, agent_id: int, of: tuple[i
         config_project_id=project_id,
         by=caller(connected),
     )
+
+
+def _record_of(message: str) -> dict[str, Any] | None:
+    """A line of ours, None for what somebody else has put there."""
+    try:
+        line = json.loads(message)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
