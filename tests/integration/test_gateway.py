@@ -390,14 +390,21 @@ class TestStreamedAnswers:
         reply = strict.send("/agents/5/api" + query(do="split", prelude=prelude))
         assert reply.status == 502
 
-    def test_a_stream_is_cut_after_a_silence(self, strict: Client, tmp_path: Path) -> None:
+    def test_a_prelude_above_its_limit_is_502(self, gateway: Client, strict: Client) -> None:
+        wish = query(do="bytes", prelude=json.dumps({"headers": {"a": "b" * 2 * _KIB}}))
+        assert gateway.send(f"/agents/5/api{wish}").status == 200
+        assert strict.send(f"/agents/5/api{wish}").status == 502
+
+    def test_a_stream_is_cut_after_a_silence_long_before_its_time_out(self, tmp_path: Path) -> None:
+        client = start_gateway(tmp_path / "gateway", limits=Limits(idle_seconds=1))
         wish = query(do="gate", file=tmp_path / "gate")
-        with (
-            strict.open(f"/agents/5/api{wish}") as response,
-            pytest.raises(http.client.IncompleteRead),
-        ):
-            response.read()
-        (tmp_path / "gate").touch()
+        with contextlib.closing(_Stopping(client)):
+            with (
+                client.open(f"/agents/5/api{wish}") as response,
+                pytest.raises(http.client.IncompleteRead),
+            ):
+                response.read()
+            (tmp_path / "gate").touch()
 
     def test_silence_before_the_head_is_504(self, strict: Client, tmp_path: Path) -> None:
         reply = strict.send("/agents/5/api" + query(do="silent", file=tmp_path / "gate"))
