@@ -12,6 +12,7 @@ import pytest
 
 from local.cloudformation import evaluated, resources
 from local.sam_template import translate
+from tests.support.iam import Request, allows, statements_of
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 
@@ -33,7 +34,11 @@ EVERY_OPTION = {
     "CertificateArn": "arn:aws:acm:eu-central-1:111111111111:certificate/1",
     "DataKeyArn": KEY,
     "PermissionsBoundaryArn": BOUNDARY,
+    "ClusterRoleArns": "arn:aws:iam::222222222222:role/one,arn:aws:iam::222222222222:role/two",
+    "SourceRate": "100",
+    "AlarmTopicArn": "arn:aws:sns:eu-central-1:111111111111:alarms",
 }
+ROLES = {f"{name}Role" for name in FUNCTIONS}
 # What an access log's line may say. Everything else that API Gateway knows, such as a query or a
 # header, could hold a token.
 LOGGED = {
@@ -138,15 +143,19 @@ def test_named_subnets_are_every_function_s(full: dict[str, Any]) -> None:
     assert roles_of(full["UseSubnets"]) == {f"{name}Role" for name in FUNCTIONS}
 
 
+@pytest.mark.parametrize("role", sorted(ROLES))
 def test_code_of_a_function_can_not_use_the_right_to_network_interfaces(
-    full: dict[str, Any],
+    full: dict[str, Any], role: str
 ) -> None:
-    allow, deny = full["UseSubnets"]["Properties"]["PolicyDocument"]["Statement"]
+    statements = statements_of(full, role)
+    function = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:any"
+    source = {"lambda:SourceFunctionArn": (function,)}
 
-    assert all(re.fullmatch(r"ec2:[A-Z]\w+", action) for action in allow["Action"])
-    assert (deny["Effect"], deny["Action"], deny["Resource"]) == ("Deny", "ec2:*", "*")
-    assert deny["Condition"].keys() == {"ArnLike"}
-    assert deny["Condition"]["ArnLike"].keys() == {"lambda:SourceFunctionArn"}
+    for action in ("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"):
+        # Lambda itself, as it makes the interfaces, acts for no function.
+        assert allows(statements, Request(action, "*"))
+        assert not allows(statements, Request(action, "*", source))
+    assert not allows(statements, Request("ec2:RunInstances", "*"))
 
 
 def test_api_is_private_where_endpoints_were_named_and_answers_them_alone(
@@ -188,10 +197,55 @@ def test_data_key_is_that_of_everything_at_rest(full: dict[str, Any]) -> None:
         assert (queue["KmsMasterKeyId"], queue["SqsManagedSseEnabled"]) == (KEY, False)
     for secret in of_type(full, "AWS::SecretsManager::Secret"):
         assert secret["KmsKeyId"] == KEY
-    (statement,) = full["UseDataKey"]["Properties"]["PolicyDocument"]["Statement"]
-    assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
-    assert statement["Resource"] == KEY
-    assert roles_of(full["UseDataKey"]) == {f"{name}Role" for name in FUNCTIONS}
+    assert roles_of(full["UseDataKey"]) == ROLES
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_data_key_is_used_by_the_services_that_hold_the_data_alone(
+    full: dict[str, Any], role: str
+) -> None:
+    statements = statements_of(full, role)
+
+    def may(action: str, key: str = KEY, **context: str) -> bool:
+        keys = {f"kms:{name}": (value,) for name, value in context.items()}
+        return allows(statements, Request(f"kms:{action}", key, keys))
+
+    for service in ("dynamodb", "secretsmanager", "sqs"):
+        name = f"{service}.${{AWS::Region}}.amazonaws.com"
+        assert may("Decrypt", ViaService=name)
+        assert may("GenerateDataKey", ViaService=name)
+        assert not may("Encrypt", ViaService=name)
+        assert not may("Decrypt", KEY.replace("key/1", "key/2"), ViaService=name)
+    assert not may("Decrypt", ViaService="s3.${AWS::Region}.amazonaws.com")
+    assert not may("Decrypt")
+
+
+def test_relay_alone_assumes_the_named_roles_of_clusters(full: dict[str, Any]) -> None:
+    named = EVERY_OPTION["ClusterRoleArns"].split(",")
+    others = "arn:aws:iam::222222222222:role/three"
+
+    may = {
+        (role, arn)
+        for role in ROLES
+        for arn in (*named, others)
+        if allows(statements_of(full, role), Request("sts:AssumeRole", arn))
+    }
+
+    assert may == {("RelayRole", arn) for arn in named}
+
+
+def test_each_optional_statement_is_there_for_its_parameter(
+    usual: dict[str, Any], full: dict[str, Any]
+) -> None:
+    def added(role: str) -> set[str]:
+        before = {each.sid for each in statements_of(usual, role)}
+        return {each.sid for each in statements_of(full, role)} - before
+
+    everyones = {"UseDataKey", "HaveNetworkInterfaces", "NotFromTheCode"}
+    assert {role: added(role) for role in ROLES} == {
+        role: everyones | ({"AssumeClusterRoles"} if role == "RelayRole" else set())
+        for role in ROLES
+    }
 
 
 def test_without_a_data_key_everything_is_encrypted_by_aws(usual: dict[str, Any]) -> None:

@@ -135,6 +135,8 @@ def _holds(operator: str, key: str, expected: tuple[str, ...], request: Request)
         case "ForAllValues:StringLike":
             # As IAM has it, a request without the key meets this.
             return all(any(_like(value, each) for each in expected) for value in actual or ())
+        case "StringEquals":
+            return actual is not None and actual[0] in expected
         case "ArnLike":
             return actual is not None and any(_like(actual[0], each) for each in expected)
     raise ValueError(f"an operator that isn't judged here: {operator}")

@@ -349,6 +349,30 @@ def assert_gone(stack: OperatorsStack) -> None:
         assert indexed(stack, kind, subject_id) == frozenset()
 
 
+def test_clusters_credentials_are_encrypted_with_the_stack_s_own_key(
+    stack: OperatorsStack,
+) -> None:
+    register(stack)
+    without = keys_of_secrets(stack)
+    made = stack.real("kms", "CreateKey", {})["KeyMetadata"]["Arn"]
+    stack.outputs = {**stack.outputs, "DataKeyArn": made}
+
+    register(stack)
+    changed = keys_of_secrets(stack)
+    register(stack, replace(NEW, name="later"))
+
+    assert without == [None, None]
+    assert changed == [made, made]
+    assert keys_of_secrets(stack, FIRST + 1) == [made, made]
+
+
+def keys_of_secrets(stack: OperatorsStack, agent_id: int = FIRST) -> list[str | None]:
+    """The customer's key of each of an agent's two secrets."""
+    named = [f"jobgate/jg/cluster/main/{agent_id}/{name}" for name in ("relay", "agent")]
+    secrets = [stack.real("secretsmanager", "DescribeSecret", {"SecretId": n}) for n in named]
+    return [secret.get("KmsKeyId") for secret in secrets]
+
+
 # --- Commands ---
 
 

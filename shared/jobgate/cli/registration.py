@@ -89,7 +89,7 @@ def register(
     prefix = _secret_prefix(stack, agent.issuer, agent_id)
     for name, given in zip(("relay", "agent"), credentials, strict=True):
         if isinstance(given, CredentialFile):
-            stored_secrets.write(aws, f"{prefix}/{name}", given.value)
+            stored_secrets.write(aws, f"{prefix}/{name}", given.value, key=stack.data_key)
     if before != connection:
         table.put(agent_items.cluster_item(connection))
     if before.agent_credential is not None and credentials[1] is None:

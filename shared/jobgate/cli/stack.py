@@ -41,6 +41,7 @@ class Stack:
     refresh_dead_letter_queue_url: str
     cluster_secret_prefix: str
     operator_log: str
+    data_key: str | None = None
     logs: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     settings: Settings = field(default_factory=Settings)
@@ -73,6 +74,7 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             refresh_dead_letter_queue_url=outputs["RefreshDeadLetterQueueUrl"],
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],
             operator_log=outputs["OperatorLogName"],
+            data_key=outputs.get("DataKeyArn"),
             logs=tuple(outputs[name] for name in _LOGS if name in outputs),
             bounds=_bounds(stack),
             settings=_settings(stack),

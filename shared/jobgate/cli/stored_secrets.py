@@ -50,15 +50,16 @@ def change_entry(aws: AWSCall, secret: str, name: str, value: object | None) -> 
     aws("secretsmanager", "PutSecretValue", {"SecretId": secret, "SecretString": text})
 
 
-def write(aws: AWSCall, name: str, value: Mapping[str, str]) -> None:
-    """Create a secret, or give an existing one a new value."""
-    text = json.dumps(value)
+def write(aws: AWSCall, name: str, value: Mapping[str, str], *, key: str | None) -> None:
+    """Create a secret, or give an existing one a new value; `key` encrypts it (None: AWS's)."""
+    content = {"SecretString": json.dumps(value)} | ({} if key is None else {"KmsKeyId": key})
     try:
-        aws("secretsmanager", "CreateSecret", {"Name": name, "SecretString": text})
+        aws("secretsmanager", "CreateSecret", {"Name": name, **content})
     except AWSError as exc:
         if exc.code != "ResourceExistsException":
             raise
-        aws("secretsmanager", "PutSecretValue", {"SecretId": name, "SecretString": text})
+        # Not PutSecretValue, which would go on with the key of the value before.
+        aws("secretsmanager", "UpdateSecret", {"SecretId": name, **content})
 
 
 def delete(aws: AWSCall, name: str) -> None:
