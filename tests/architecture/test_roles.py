@@ -7,18 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from local.cloudformation import resources
-from local.sam_template import translate
-from tests.support.iam import LEADING_KEYS, Request, Statement, allows, statements_of
+from tests import role_table
+from tests.role_flows import FLOWS
+from tests.support.iam import LEADING_KEYS, Request, Statement, allows
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = {
-    "gitlab_webhook": "GitlabWebhookRole",
-    "config_refresh": "ConfigRefreshRole",
-    "reconcile": "ReconcileRole",
-    "token_exchange": "TokenExchangeRole",
-    "relay": "RelayRole",
-}
 TABLE = "${Table.Arn}"
 ACTIONS = {
     "g": "dynamodb:GetItem",
@@ -73,8 +66,7 @@ def table() -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def roles() -> dict[str, tuple[Statement, ...]]:
-    deployed = resources(translate(ROOT / "template.yaml", {}))
-    return {function: statements_of(deployed, role) for function, role in ROLES.items()}
+    return dict(role_table.template_statements())
 
 
 def request(action: str, *keys: str) -> Request:
@@ -94,7 +86,7 @@ def test_function_may_do_with_an_item_what_it_is_for_and_no_more(
     assert may == set(table()[item, function])
 
 
-@pytest.mark.parametrize("function", ROLES)
+@pytest.mark.parametrize("function", role_table.FUNCTIONS)
 def test_no_function_may_scan_or_change_the_table(
     roles: dict[str, tuple[Statement, ...]], function: str
 ) -> None:
@@ -105,7 +97,7 @@ def test_no_function_may_scan_or_change_the_table(
     assert allowed == []
 
 
-@pytest.mark.parametrize("function", ROLES)
+@pytest.mark.parametrize("function", role_table.FUNCTIONS)
 def test_an_item_that_a_function_may_not_read_can_not_ride_along_in_a_batch(
     roles: dict[str, tuple[Statement, ...]], function: str
 ) -> None:
@@ -113,6 +105,24 @@ def test_an_item_that_a_function_may_not_read_can_not_ride_along_in_a_batch(
         if "b" not in table()[item, function]:
             batch = request(ACTIONS["b"], "AGENT#main#1000000001", item)
             assert not allows(roles[function], batch)
+
+
+def test_the_security_page_proves_the_statements_of_the_template_and_no_others() -> None:
+    rows = list(role_table.read_rows(role_table.PAGE.read_text()))
+    statements = role_table.template_statements()
+
+    assert [(row.function, row.sid, row.actions, row.on) for row in rows] == [
+        (row.function, row.sid, row.actions, row.on)
+        for function in role_table.FUNCTIONS
+        for row in (role_table.row_of(function, each) for each in statements[function])
+    ]
+    assert [row.sid for row in rows if not (row.fails and row.refused_by)] == []
+
+
+def test_each_flow_that_the_security_page_names_is_one() -> None:
+    named = {row.fails for row in role_table.read_rows(role_table.PAGE.read_text())}
+
+    assert named - {role_table.BY_LAMBDA, role_table.NOT_SHOWN} <= {flow.name for flow in FLOWS}
 
 
 def test_who_writes_an_item_is_what_the_architecture_page_says() -> None:
