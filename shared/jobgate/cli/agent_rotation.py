@@ -51,7 +51,9 @@ def rotate(
     kinds = {name: value.kind for name, value in given.items()}
     stored = _stored(connected, alias, agent_id, kinds)
     for name, value in given.items():
-        stored_secrets.write(connected.aws, stored[name].secret, value.value)
+        stored_secrets.write(
+            connected.aws, stored[name].secret, value.value, key=connected.stack.data_key
+        )
     connected.output.say(
         f"Stored for agent {agent_id} ({agent_name}): {', '.join(given)}. Relays take it within "
         "five minutes, or when the cluster refuses the former one."
