@@ -286,3 +286,24 @@ def test_each_test_that_the_security_page_names_is_there() -> None:
 
     assert named
     assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
+def test_a_rate_an_address_puts_a_firewall_before_this_api_s_stage_and_blocks_with_429(
+    usual: dict[str, Any], full: dict[str, Any]
+) -> None:
+    (stage,) = (n for n, r in full.items() if r["Type"] == "AWS::ApiGateway::Stage")
+    firewall = full["ExchangeFirewall"]["Properties"]
+    association = full["ExchangeFirewallAssociation"]["Properties"]
+
+    assert {"ExchangeFirewall", "ExchangeFirewallAssociation"}.isdisjoint(usual)
+    # AWS WAF, AssociateWebACL: the form of a REST API's stage, which has no account in it.
+    arn = "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${JobgateApi}/stages/"
+    assert association == {
+        "ResourceArn": {"Fn::Sub": f"{arn}${{{stage}}}"},
+        "WebACLArn": {"Fn::GetAtt": ["ExchangeFirewall", "Arn"]},
+    }
+    assert firewall["Scope"] == "REGIONAL"
+    assert firewall["DefaultAction"] == {"Allow": {}}
+    (rule,) = firewall["Rules"]
+    assert rule["Action"] == {"Block": {"CustomResponse": {"ResponseCode": 429}}}
+    assert rule["Statement"]["RateBasedStatement"]["Limit"] == "100"

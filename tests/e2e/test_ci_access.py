@@ -286,6 +286,26 @@ def test_a_forks_job_on_such_a_gitlab_is_not_taken_for_the_forks_own(
     assert _exchanged(stack, token) == "503 job_unknown"
 
 
+@pytest.mark.parametrize("source", ["merge_request_event", "parent_pipeline"])
+def test_on_such_a_gitlab_the_parents_hook_ends_its_own_job_and_vouches_for_no_forks(
+    stack: Stack, agents: Agents, source: str
+) -> None:
+    gitlab = stack.gitlab.control
+    own = gitlab.create_job(APP, source=source)
+    forks = gitlab.create_job(APP, source_project=FORK, source=source)
+    tokens = [gitlab.mint_id_token(job, AUDIENCE, without=_RUNNING) for job in (own, forks)]
+    gitlab.settle()
+
+    while_running = [_exchanged(stack, token) for token in tokens]
+    for job in (own, forks):
+        gitlab.finish_job(job)
+    gitlab.settle()
+    afterwards = [_exchanged(stack, token) for token in tokens]
+
+    assert while_running == ["200", "503 job_unknown"]
+    assert afterwards == ["403 job_finished", "503 job_unknown"]
+
+
 def _exchanged(stack: Stack, token: str) -> str:
     """The status of an exchange, and its reason where it is refused."""
     shell = JobShell.start(stack, APP)
