@@ -1,4 +1,4 @@
-"""Signing keys are rotated there and back under load, on the deployed functions and their KMS.
+"""Signing keys are rotated there and back under load, on the deployed functions, roles and KMS.
 
 A deployment of its own, whose access tokens live for seconds, so that keys retire within the test.
 """
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import boto3
 import jwt
 import pytest
 
@@ -177,29 +176,3 @@ def test_no_token_is_refused_while_keys_are_published_sign_and_retire_under_load
     assert load.published[first["B"]] < met
     assert len(load.exchanged) > 100
     assert len(load.used) > 200
-
-
-def test_the_deployed_role_may_sign_with_both_slots_before_any_rotation(
-    rotating: Installation,
-) -> None:
-    aws = rotating.stack.aws
-    iam = boto3.client("iam", **aws.client_options)
-    resources = boto3.client("cloudformation", **aws.client_options).describe_stack_resources(
-        StackName=aws.stack_name
-    )["StackResources"]
-    (role,) = [
-        r["PhysicalResourceId"] for r in resources if r["LogicalResourceId"] == "TokenExchangeRole"
-    ]
-    statements = [
-        statement
-        for name in iam.list_role_policies(RoleName=role)["PolicyNames"]
-        for statement in iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"][
-            "Statement"
-        ]
-    ]
-
-    signing = [s for s in statements if "kms:Sign" in json.dumps(s)]
-
-    assert [(s["Effect"], s["Action"], sorted(s["Resource"])) for s in signing] == [
-        ("Allow", "kms:Sign", sorted(aws.outputs[f"SigningKey{slot}Arn"] for slot in "AB"))
-    ]

@@ -48,10 +48,18 @@ class GitLab:
         issuer = b.an_issuer(url=self.url, ca=self.server.ca)
         return IDTokenVerifier(lambda: b.a_deployment(issuer), bounds=BOUNDS, clock=self.clock)
 
+    def discovery(self, **changes: Any) -> dict[str, Any]:
+        return {"issuer": self.url, "jwks_uri": self.url + KEYS, **changes}
+
     def publish(self, *jwks: dict[str, Any], **discovery: Any) -> None:
-        document = {"issuer": self.url, "jwks_uri": self.url + KEYS, **discovery}
-        self.server.answer(DISCOVERY, document)
+        self.server.answer(DISCOVERY, self.discovery(**discovery))
         self.server.answer(KEYS, {"keys": list(jwks)})
+
+    def redirect(self, path: str, good: dict[str, Any], *, status: int) -> None:
+        """What would be good is in the redirect's own body, and where it leads to."""
+        self.server.answer("/elsewhere", good)
+        elsewhere = {"Location": f"{self.url}/elsewhere"}
+        self.server.answer(path, good, status=status, headers=elsewhere)
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         return gitlab_claims(**{"iss": self.url, **changes})
@@ -446,12 +454,8 @@ def test_a_key_that_the_issuer_withdraws_stops_working(gitlab: GitLab) -> None:
 OUTAGES = {
     "500": lambda g: g.server.answer(DISCOVERY, {}, status=500),
     "404": lambda g: g.server.answer(DISCOVERY, {}, status=404),
-    "redirected discovery": lambda g: g.server.answer(
-        DISCOVERY, b"", status=302, headers={"Location": f"{g.url}/elsewhere"}
-    ),
-    "redirected keys": lambda g: g.server.answer(
-        KEYS, b"", status=307, headers={"Location": f"{g.url}/elsewhere"}
-    ),
+    "redirected discovery": lambda g: g.redirect(DISCOVERY, g.discovery(), status=302),
+    "redirected keys": lambda g: g.redirect(KEYS, {"keys": [KEY.jwk]}, status=307),
     "not JSON": lambda g: g.server.answer(DISCOVERY, b"<html>"),
     "a list": lambda g: g.server.answer(DISCOVERY, [1]),
     "deep JSON": lambda g: g.server.answer(KEYS, b"[" * 100_000),

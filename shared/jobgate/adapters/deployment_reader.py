@@ -30,8 +30,8 @@ class DeploymentReader:
 
     Raises Unavailable where they can't be read again in time: an issuer that was removed meanwhile
     must not go on being trusted; read consistently, so that ISSUERS_MAX_AGE is all of the delay.
-    The same for a table that was restored and isn't reconciled; a
-    function that decides nothing goes on with it (`decides`), for it is what reconciles it.
+    The same for a table that was restored and isn't reconciled; a function that decides nothing
+    goes on with it (`decides`), for it is what reconciles it.
     """
 
     def __init__(
