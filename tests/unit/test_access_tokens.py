@@ -101,6 +101,19 @@ def test_any_published_key_is_good(verify: Verifier) -> None:
     assert verify(_token(sign=_other, kid="k2")) == a_token(agent_id=AGENT)
 
 
+def test_a_token_that_is_longer_than_any_of_ours_is_refused_however_well_signed(
+    verify: Verifier,
+) -> None:
+    room = access_token.MAX_BYTES - len(_token(_claims(x="")))
+    # Base64 has four characters for three bytes.
+    longest, too_long = (_token(_claims(x="y" * (room * 3 // 4 + more))) for more in (-3, 3))
+    assert len(longest) <= access_token.MAX_BYTES < len(too_long)
+
+    assert verify(longest) == a_token(agent_id=AGENT)
+    with pytest.raises(InvalidToken):
+        verify(too_long)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
