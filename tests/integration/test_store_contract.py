@@ -1062,6 +1062,32 @@ def test_an_issuer_is_not_trusted_longer_than_it_can_be_read(aws: AWS) -> None:
     assert set(read().issuers) == {"main"}
 
 
+def test_what_ends_access_is_read_consistently(aws: AWS) -> None:
+    """A stop or a job's end that was just written isn't missed by the next reading."""
+    consistent: list[bool] = []
+
+    def call(service: str, operation: str, request: Any) -> dict[str, Any]:
+        assert operation == "BatchGetItem"
+        consistent.extend(table["ConsistentRead"] for table in request["RequestItems"].values())
+        return aws.call(service, operation, request)
+
+    aws.decisions(call).exchange_facts(b.a_job())
+    aws.decisions(call).relay_facts(b.a_job(), b.PROD)
+    DynamoDBJobStates(call, aws.table, bounds=BOUNDS, clock=FakeClock()).get(b.a_job().key)
+
+    assert len(consistent) >= 3
+    assert all(consistent)
+
+
+def test_a_redeemed_token_is_kept_longer_than_it_is_good(aws: AWS) -> None:
+    DynamoDBRedeemedTokens(aws.call, aws.table).claim("main", "kept", expires_at=b.NOW)
+
+    key = items.redeemed_key("main", "kept")
+    item = aws.call("dynamodb", "GetItem", {"TableName": aws.table, "Key": key})["Item"]
+
+    assert int(item["expires_at"]["N"]) > b.NOW
+
+
 def test_whom_a_deployment_trusts_is_read_consistently(aws: AWS) -> None:
     """An issuer that was just removed, or a key that was just replaced, isn't read once more."""
     consistent: dict[str, bool] = {}

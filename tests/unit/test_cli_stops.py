@@ -112,6 +112,18 @@ def test_an_issuer_that_is_added_while_everything_is_stopped_is_stopped(
     assert [refusal(stack, issuer=alias) for alias in ("third", "other")] == [Reason.STOPPED] * 2
 
 
+def test_an_issuer_that_was_removed_when_everything_was_stopped_comes_back_stopped(
+    stack: OperatorsStack,
+) -> None:
+    registry = Registry(stack.table)
+    registry.remove_issuer("other")
+    stack.json("revoke", "all", "--why", "incident 7")
+
+    add_issuer(registry, "other")
+
+    assert refusal(stack, issuer="other") is Reason.STOPPED
+
+
 def test_an_issuer_that_is_added_again_and_again_has_one_stop_of_everything(
     stack: OperatorsStack,
 ) -> None:

@@ -30,9 +30,7 @@ def record(kind: str, *, at: float, outcome: str, **values: Any) -> str:
         "outcome": outcome,
     }
     given = {key: value for key, value in values.items() if value is not None}
-    line = _encoded(head | given)
-    # The one control character that JSON needn't escape.
-    return line.replace("\x7f", "\\u007f")
+    return _encoded(head | given)
 
 
 @functools.lru_cache(maxsize=2)
