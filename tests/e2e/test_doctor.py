@@ -18,7 +18,7 @@ from jobgate.cli.table import Table
 from typer.testing import CliRunner
 
 from local.certificates import CertificateAuthority
-from local.installation import ALIAS, AUDIENCE, GROUP, WEB
+from local.installation import ALIAS, AUDIENCE, GROUP
 from local.process import free_port
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ pytestmark = pytest.mark.stack
 
 NAME = "patient"
 PROJECT = "acme/doctor"
+APP = "acme/doctor-app"  # of no other test: whoever may use one agent more has no current context
 NAMESPACE = "doctor"
 _FILE = f".gitlab/agents/{NAME}/config.yaml"
-_CONFIG = f"ci_access: {{projects: [{{id: {WEB}, access_as: {{ci_job: {{}}}}}}]}}\n"
+_CONFIG = f"ci_access: {{projects: [{{id: {APP}, access_as: {{ci_job: {{}}}}}}]}}\n"
 _SECONDS = 30
 
 
@@ -47,6 +48,7 @@ class Patient:
     folder: Path
     agent_id: int = 0
     project_id: int = 0
+    app_id: int = 0
     ahead: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -130,6 +132,7 @@ def patient(
         patch.setenv("JOBGATE_STACK", stack.aws.stack_name)
         made = Patient(stack, installation, tmp_path_factory.mktemp("doctor"))
         made.project_id = int(stack.gitlab.control.create_project(PROJECT)["id"])
+        made.app_id = int(stack.gitlab.control.create_project(APP)["id"])
         stack.gitlab.control.commit(PROJECT, {_FILE: _CONFIG})
         made.agent_id = register(installation, NAME)
         once(lambda: is_active(installation, NAME))
@@ -408,7 +411,7 @@ def seed_broken_file(p: Patient) -> Any:
 
 
 def seed_agent_mode_without_credential(p: Patient) -> Any:
-    text = f"ci_access: {{projects: [{{id: {WEB}}}]}}\n"
+    text = f"ci_access: {{projects: [{{id: {APP}}}]}}\n"
     return another_agent(p, "plain", text, "--no-agent-mode")
 
 
@@ -421,7 +424,7 @@ def seed_no_connection(p: Patient) -> Any:
 
 
 def seed_lost_index(p: Patient) -> Any:
-    return p.item(items.subject_key(ALIAS, "project", p.installation.projects[WEB]), gone)
+    return p.item(items.subject_key(ALIAS, "project", p.app_id), gone)
 
 
 # --- Cluster ---

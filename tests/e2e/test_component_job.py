@@ -1,0 +1,125 @@
+"""The CI/CD component's job against the whole stack: kubectl and helm, a refusal, a migration."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jobgate.cli.cluster_rules import RELAY_ACCOUNT
+
+from local.installation import AUDIENCE, STRANGER, WEB, context
+from tests.support.pipeline import Runner, component, job
+
+if TYPE_CHECKING:
+    from local.installation import Installation
+    from local.stack import Stack
+
+pytestmark = pytest.mark.stack
+
+TEMPLATE = Path(__file__).parents[2] / "templates" / "kubernetes-access" / "template.yml"
+DEPLOY = """
+deploy:
+  extends: .kubernetes-access
+  script:
+    - kubectl auth whoami
+    - kubectl get configmaps
+    - helm list
+  after_script:
+    - kubectl get configmaps --output=name
+"""
+STOP = """
+stop:
+  extends: .kubernetes-access
+  variables: {GIT_STRATEGY: none}
+  environment: {name: review/1, action: stop}
+  script: [kubectl delete configmap review --ignore-not-found]
+"""
+
+
+def a_runner(stack: Stack, folder: Path, project: str, **environment: str) -> Runner:
+    made = stack.gitlab.control.create_job(project, audience=AUDIENCE)
+    programs = folder / "bin"
+    programs.mkdir()
+    for program in (stack.clients.kubectl, stack.clients.helm):
+        (programs / program.name).symlink_to(program)
+    return Runner(
+        folder,
+        environment={
+            "PATH": f"{programs}:{os.defpath}",
+            "HOME": str(folder),
+            "CURL_CA_BUNDLE": str(stack.authority.certificate),
+            "JOBGATE_ID_TOKEN": made.id_token,
+            **environment,
+        },
+    )
+
+
+def a_job(stack: Stack, installation: Installation, text: str, **inputs: Any) -> dict[str, Any]:
+    given = {"url": stack.gateway.url, "audience": AUDIENCE, "context": context("production")}
+    return job(component(TEMPLATE, {**given, "namespace": installation.namespace, **inputs}), text)
+
+
+@pytest.mark.parametrize("form", ["exec", "token"])
+def test_components_job_uses_kubectl_and_helm(
+    stack: Stack, installation: Installation, tmp_path: Path, form: str
+) -> None:
+    runner = a_runner(stack, tmp_path, WEB)
+    found = a_job(stack, installation, DEPLOY, form=form)
+
+    code, said = runner.run(found)
+    assert code == 0, said
+    assert "gitlab:ci_job:" in said
+
+    code, said = runner.run(found, part="after_script")
+    assert (code, "configmap/kube-root-ca.crt" in said) == (0, True), said
+
+
+def test_stop_job_without_a_checkout_works_too(
+    stack: Stack, installation: Installation, tmp_path: Path
+) -> None:
+    code, said = a_runner(stack, tmp_path, WEB).run(a_job(stack, installation, STOP))
+
+    assert code == 0, said
+
+
+def test_refused_job_is_told_why(stack: Stack, installation: Installation, tmp_path: Path) -> None:
+    runner = a_runner(stack, tmp_path, STRANGER)
+
+    code, said = runner.run(a_job(stack, installation, DEPLOY))
+
+    assert code == 1
+    assert "not_listed" in said
+    assert runner.environment["JOBGATE_ID_TOKEN"] not in said
+
+
+def test_contexts_of_gitlabs_own_agents_stay_beside_ours(
+    stack: Stack, installation: Installation, tmp_path: Path
+) -> None:
+    gitlabs = tmp_path / "gitlabs-kubeconfig"
+    names = ("acme/agents:theirs", context("production"))
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "gitlab", "cluster": {"server": "https://kas.example.test"}}],
+        "users": [{"name": "agent:9", "user": {"token": f"ci:9:{uuid.uuid4()}"}}],
+        "contexts": [
+            {"name": name, "context": {"cluster": "gitlab", "user": "agent:9"}} for name in names
+        ],
+    }
+    gitlabs.write_text(json.dumps(config))
+    runner = a_runner(stack, tmp_path, WEB, KUBECONFIG=str(gitlabs))
+    found = a_job(stack, installation, DEPLOY, merge=True)
+
+    code, said = runner.run(found)
+
+    assert code == 0, said
+    contexts = runner.run({**found, "before_script": [], "script": ["kubectl config get-contexts"]})
+    assert "acme/agents:theirs" in contexts[1]
+    # An agent that both serve is Jobgate's now.
+    assert "gitlab:ci_job:" in said
+    assert RELAY_ACCOUNT not in said
+    assert gitlabs.stat().st_mode & 0o077 == 0
