@@ -18,14 +18,13 @@ from jobgate.cli.table import Table
 from typer.testing import CliRunner
 
 from local.certificates import CertificateAuthority
-from local.installation import ALIAS, AUDIENCE, GROUP
+from local.installation import ALIAS, AUDIENCE, GROUP, Installation
 from local.process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from local.installation import Installation
     from local.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -123,17 +122,23 @@ def once(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def patient(
-    stack: Stack, installation: Installation, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Patient]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in stack.aws.environment.items():
+def patient(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    """A deployment of its own: stops and clusters of other tests would be found too."""
+    folder = tmp_path_factory.mktemp("patient")
+    with (
+        stack.beside(folder / "stack", "jobgate-patient", {}, own_gitlab=True) as second,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        installation = Installation.create(second, namespace="ward", tell=lambda _c, _o: None)
+        installation.grant()
+        installation.configure()
+        for name, value in second.aws.environment.items():
             patch.setenv(name, value)
-        patch.setenv("JOBGATE_STACK", stack.aws.stack_name)
-        made = Patient(stack, installation, tmp_path_factory.mktemp("doctor"))
-        made.project_id = int(stack.gitlab.control.create_project(PROJECT)["id"])
-        made.app_id = int(stack.gitlab.control.create_project(APP)["id"])
-        stack.gitlab.control.commit(PROJECT, {_FILE: _CONFIG})
+        patch.setenv("JOBGATE_STACK", second.aws.stack_name)
+        made = Patient(second, installation, folder)
+        made.project_id = int(second.gitlab.control.create_project(PROJECT)["id"])
+        made.app_id = int(second.gitlab.control.create_project(APP)["id"])
+        second.gitlab.control.commit(PROJECT, {_FILE: _CONFIG})
         made.agent_id = register(installation, NAME)
         once(lambda: is_active(installation, NAME))
         yield made

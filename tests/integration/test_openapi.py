@@ -43,7 +43,9 @@ def _narrowed() -> dict[str, Any]:
     anything = {"name": "agent", "in": "query", "schema": {"type": "string"}}
     document["paths"]["/explain"]["parameters"] = [anything]
     for name in ("resource", "audience"):
-        components["schemas"]["TokenRequest"]["properties"][name]["items"] = {"enum": [AGENT]}
+        components["schemas"]["TokenRequest"]["properties"][name]["items"] = {
+            "enum": [AGENT, ""]  # empty: as if it were left out (RFC 6749, 3.1)
+        }
     return document
 
 
