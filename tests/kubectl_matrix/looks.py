@@ -84,7 +84,8 @@ READ = topic(
     "kubectl get namespace $SPACE --output=yaml",
     "kubectl describe deployment web",
     eventual("kubectl describe pods -l app=web | grep -v -e '^Events' -e '^  Normal'"),
-    "kubectl describe service web",
+    # Its events are the control plane's own, and come by chance.
+    "kubectl describe service web --show-events=false",
     "kubectl describe configmap settings",
     "kubectl describe namespace $SPACE",
     "kubectl describe pods missing",
