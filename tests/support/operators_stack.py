@@ -16,8 +16,10 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.cli.app import app
 from jobgate.cli.connect import Outside
+from jobgate.cli.registry import Registry
 from jobgate.cli.stack import Stack, read_stack
 from jobgate.cli.table import Table
+from jobgate.core.public_settings import PublicSettings
 from typer.testing import CliRunner
 
 from tests.support.stores import create_table
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.adapters import items
+    from jobgate.core.issuer import Issuer
 
 NAME = "jg"
 STACK_ID = "arn:aws:cloudformation:eu-central-1:000000000000:stack/jg/1"
@@ -83,6 +86,16 @@ class OperatorsStack:
     status: str = "CREATE_COMPLETE"
     status_of_deletion: str = "DELETE_COMPLETE"
     meanwhile: Callable[[], None] = lambda: None
+
+    @classmethod
+    def trusting(cls, issuer: Issuer) -> OperatorsStack:
+        """A deployment after its set-up, with one GitLab; call it within `moto.mock_aws`."""
+        made = cls.deploy()
+        registry = Registry(made.table)
+        registry.prepare_issuer(issuer, now=NOW)
+        registry.save_issuer(issuer)
+        registry.save_settings(PublicSettings(base_url="https://api.example.test/live"))
+        return made
 
     @classmethod
     def deploy(cls) -> OperatorsStack:

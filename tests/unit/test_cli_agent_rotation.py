@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 from jobgate.adapters import items
 from jobgate.cli.inputs import CredentialFile
-from jobgate.cli.registry import Registry
 from jobgate.core.agent import EKSCredential
-from jobgate.core.public_settings import PublicSettings
 from moto import mock_aws
 
-from tests.support.operators_stack import NOW, OperatorsStack
+from tests.support.operators_stack import OperatorsStack
 from tests.unit.test_cli_agents import FIRST, ISSUER, TOKEN, register
 
 if TYPE_CHECKING:
@@ -23,12 +21,7 @@ RELAY, AGENT = f"jobgate/jg/cluster/main/{FIRST}/relay", f"jobgate/jg/cluster/ma
 @pytest.fixture
 def stack() -> Iterator[OperatorsStack]:
     with mock_aws():
-        made = OperatorsStack.deploy()
-        registry = Registry(made.table)
-        registry.prepare_issuer(ISSUER, now=NOW)
-        registry.save_issuer(ISSUER)
-        registry.save_settings(PublicSettings(base_url="https://api.example.test/live"))
-        yield made
+        yield OperatorsStack.trusting(ISSUER)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from jobgate.cli.registry import Registry
 from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry, Problem
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.issuer import Issuer
-from jobgate.core.public_settings import PublicSettings
 from jobgate.ports import GitLabProject, Subject
 from moto import mock_aws
 
@@ -57,12 +56,7 @@ BOTH = (TOKEN, CredentialFile("token", {"token": "canary-agent"}))
 @pytest.fixture
 def stack() -> Iterator[OperatorsStack]:
     with mock_aws():
-        made = OperatorsStack.deploy()
-        registry = Registry(made.table)
-        registry.prepare_issuer(ISSUER, now=NOW)
-        registry.save_issuer(ISSUER)
-        registry.save_settings(PublicSettings(base_url="https://api.example.test/live"))
-        yield made
+        yield OperatorsStack.trusting(ISSUER)
 
 
 def register(
