@@ -12,7 +12,8 @@ import pytest
 from jobgate.cli.cluster_rules import RELAY_ACCOUNT
 
 from local.installation import AUDIENCE, STRANGER, WEB, context
-from tests.support.pipeline import Runner, component, job
+from tests.support.pipeline import component, job
+from tests.support.runner import Runner
 
 if TYPE_CHECKING:
     from local.installation import Installation
@@ -30,6 +31,14 @@ deploy:
     - helm list
   after_script:
     - kubectl get configmaps --output=name
+"""
+MIGRATING = """
+deploy:
+  extends: .kubernetes-access
+  script: [kubectl auth whoami]
+  after_script:
+    - export KUBECONFIG="$JOBGATE_KUBECONFIG"
+    - kubectl config get-contexts --output=name
 """
 STOP = """
 stop:
@@ -99,7 +108,6 @@ def test_refused_job_is_told_why(stack: Stack, installation: Installation, tmp_p
 def test_contexts_of_gitlabs_own_agents_stay_beside_ours(
     stack: Stack, installation: Installation, tmp_path: Path
 ) -> None:
-    gitlabs = tmp_path / "gitlabs-kubeconfig"
     names = ("acme/agents:theirs", context("production"))
     config = {
         "apiVersion": "v1",
@@ -110,16 +118,18 @@ def test_contexts_of_gitlabs_own_agents_stay_beside_ours(
             {"name": name, "context": {"cluster": "gitlab", "user": "agent:9"}} for name in names
         ],
     }
-    gitlabs.write_text(json.dumps(config))
-    runner = a_runner(stack, tmp_path, WEB, KUBECONFIG=str(gitlabs))
-    found = a_job(stack, installation, DEPLOY, merge=True)
+    runner = a_runner(stack, tmp_path, WEB)
+    runner.files["KUBECONFIG"] = json.dumps(config)
+    found = a_job(stack, installation, MIGRATING, merge=True)
 
     code, said = runner.run(found)
-
     assert code == 0, said
-    contexts = runner.run({**found, "before_script": [], "script": ["kubectl config get-contexts"]})
-    assert "acme/agents:theirs" in contexts[1]
     # An agent that both serve is Jobgate's now.
     assert "gitlab:ci_job:" in said
     assert RELAY_ACCOUNT not in said
-    assert gitlabs.stat().st_mode & 0o077 == 0
+    (ours,) = runner.folder.rglob("kubeconfig")
+    assert ours.stat().st_mode & 0o077 == 0
+    # GitLab's runner writes its own file anew before the after_script.
+    code, said = runner.run(found, part="after_script")
+    assert code == 0, said
+    assert sorted(said.split()) == sorted(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,10 +17,12 @@ import yaml
 from local.certificates import CertificateAuthority, ServerCertificate
 from local.kubernetes.cache import cache_root
 from tests.support.https_server import HTTPSServer, https_server
-from tests.support.pipeline import InputError, Runner, component, job
+from tests.support.pipeline import InputError, component, job, jobs
+from tests.support.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from http.server import BaseHTTPRequestHandler
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
@@ -113,14 +116,14 @@ def image(tmp_path: Path, authority: CertificateAuthority) -> Image:
     return Image(tmp_path, authority)
 
 
-def jobs(server: HTTPSServer, **inputs: Any) -> dict[str, Any]:
+def included(server: HTTPSServer, **inputs: Any) -> dict[str, Any]:
     # By name, since busybox asks openssl about an address with its port.
     url = server.url.replace("127.0.0.1", "localhost")
     return component(TEMPLATE, {"url": url, "audience": "https://jobgate.test", **inputs})
 
 
 def run(image: Image, server: HTTPSServer, text: str = DEPLOY, **inputs: Any) -> tuple[int, str]:
-    return image.runner.run(job(jobs(server, **inputs), text))
+    return image.runner.run(job(included(server, **inputs), text))
 
 
 @pytest.fixture(params=["curl", "gnu-wget", "busybox-wget-with-openssl"])
@@ -138,7 +141,7 @@ def any_image(request: pytest.FixtureRequest, image: Image) -> Image:
 def test_job_has_its_kubeconfig_in_script_and_after_script(
     any_image: Image, server: HTTPSServer
 ) -> None:
-    found = job(jobs(server), DEPLOY)
+    found = job(included(server), DEPLOY)
     code, said = any_image.runner.run(found)
     assert (code, json.loads(said)) == (0, CONFIG)
     assert json.loads(any_image.runner.run(found, part="after_script")[1]) == CONFIG
@@ -154,6 +157,24 @@ def test_token_travels_once_and_is_in_no_argument_list_log_or_file(
     assert TOKEN not in any_image.arguments.read_text() + said
     left = [path for path in any_image.runner.folder.rglob("*") if path.is_file()]
     assert all(TOKEN not in path.read_text(errors="replace") for path in left)
+
+
+def test_token_is_in_no_process_list_while_the_answer_is_awaited(
+    any_image: Image, server: HTTPSServer
+) -> None:
+    seen: list[bytes] = []
+
+    def look_then_answer(handler: BaseHTTPRequestHandler) -> None:
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                seen.append(process.read_bytes())
+        answer(handler)
+
+    answer = server._answers["/kubeconfig"]
+    server._answers["/kubeconfig"] = look_then_answer
+    assert run(any_image, server)[0] == 0
+    assert any(b"/kubeconfig" in command for command in seen)
+    assert not [command for command in seen if TOKEN.encode() in command]
 
 
 def test_kubeconfig_is_private_and_outside_of_the_project(
@@ -312,10 +333,153 @@ deploy:
     assert (code, said.split()) == (0, ["kept", "0022"])
 
 
+SHELLS = {
+    "dash": ("dash",),
+    "dash -u": ("dash", "-u"),
+    "bash": ("bash",),
+    "bash as sh": ("bash", "--posix"),
+    "bash as the runner has it": ("bash", "-o", "pipefail"),
+    "bash with everything": ("bash", "-u", "-C", "-o", "pipefail"),
+    "ash": ("busybox", "ash"),
+    "ash with pipefail": ("busybox", "ash", "-o", "pipefail"),
+}
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
+def test_every_common_shell_runs_it_and_stops_at_a_refusal(
+    image: Image, server: HTTPSServer, busybox: Path, shell: tuple[str, ...], *, refused: bool
+) -> None:
+    if refused:
+        server.answer("/kubeconfig", {"error_description": "No."}, status=403)
+    program = busybox if shell[0] == "busybox" else Path(shutil.which(shell[0]) or "")
+    image.runner.shell = (str(program), *shell[1:])
+    code, said = run(image.with_tools().add("curl"), server)
+    if refused:
+        assert (code, "No." in said) == (1, True)
+    else:
+        assert (code, json.loads(said)) == (0, CONFIG)
+
+
 @pytest.mark.parametrize("shell", ["bash", "dash"])
-def test_every_common_shell_runs_it(image: Image, server: HTTPSServer, shell: str) -> None:
-    image.with_tools().add("curl").add("sh", shutil.which(shell))
-    assert run(image, server)[0] == 0
+def test_shell_that_goes_on_after_failures_stops_all_the_same(
+    image: Image, server: HTTPSServer, shell: str
+) -> None:
+    server.answer("/kubeconfig", {"error_description": "No."}, status=403)
+    image.runner.shell = (shutil.which(shell) or "",)
+    text = """
+deploy:
+  extends: .kubernetes-access
+  before_script: [set +e, !reference [.kubernetes-access, before_script]]
+  script: [echo went on]
+"""
+    code, said = run(image.with_tools().add("curl"), server, text)
+    assert (code, "went on" in said) == (1, False)
+
+
+@pytest.mark.parametrize("client", ["curl", "wget"])
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_traced_script_shows_no_token(
+    image: Image, server: HTTPSServer, client: str, shell: str
+) -> None:
+    image.runner.shell = (shutil.which(shell) or "",)
+    text = """
+deploy:
+  extends: .kubernetes-access
+  before_script: [set -x, !reference [.kubernetes-access, before_script]]
+  script: [echo traced]
+"""
+    code, said = run(image.with_tools().add(client), server, text)
+    assert (code, "+ echo traced" in said, TOKEN in said) == (0, True, False)
+
+
+def test_stored_kubeconfig_of_the_project_is_not_used_in_the_place_of_ours(
+    image: Image, server: HTTPSServer, tmp_path: Path
+) -> None:
+    # A CI/CD variable of the project's page stands above a job's own.
+    stored = tmp_path / "stored"
+    stored.write_text("{}")
+    image.runner.settings["KUBECONFIG"] = str(stored)
+    code, said = run(image.with_tools().add("curl"), server)
+    assert (code, "another KUBECONFIG hides this one" in said) == (1, True)
+    assert (server.asked, stored.read_text()) == ([], "{}")
+
+
+def test_paths_may_have_blanks(any_image: Image, server: HTTPSServer) -> None:
+    any_image.runner.name = "my project"
+    assert json.loads(run(any_image, server)[1]) == CONFIG
+
+
+def test_only_the_kubeconfig_is_replaced_where_somebody_else_chose_its_place(
+    image: Image, server: HTTPSServer
+) -> None:
+    place = image.runner.project / "config"
+    image.runner.project.mkdir(parents=True)
+    place.write_text("old")
+    place.chmod(0o644)
+    (image.runner.project / "source.py").touch()
+    image.runner.settings |= {"KUBECONFIG": str(place), "JOBGATE_KUBECONFIG": str(place)}
+    assert json.loads(run(image.with_tools().add("curl"), server)[1]) == CONFIG
+    assert sorted(path.name for path in place.parent.iterdir()) == ["config", "source.py"]
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+
+
+def test_id_token_may_have_a_name_of_its_own(image: Image, server: HTTPSServer) -> None:
+    text = """
+deploy:
+  extends: .kubernetes-access
+  id_tokens: {GITLAB_OIDC_TOKEN: {aud: https://jobgate.test}}
+  variables: {JOBGATE_ID_TOKEN: $GITLAB_OIDC_TOKEN}
+  script: ['cat "$KUBECONFIG"']
+"""
+    image.runner.environment["GITLAB_OIDC_TOKEN"] = "another.canary.token"
+    assert json.loads(run(image.with_tools().add("curl"), server, text)[1]) == CONFIG
+    assert [asked.body for asked in server.asked] == [b"token=another.canary.token"]
+
+
+def test_two_deployments_are_two_includes_with_two_jobs(
+    image: Image, server: HTTPSServer, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    image.with_tools().add("curl")
+    (tmp_path / "second").mkdir()
+    certificate = authority.issue("second", tmp_path / "second")
+    with https_server(certificate, authority.certificate) as second:
+        second.answer("/kubeconfig", CONFIG)
+        both = {
+            **included(server),
+            **included(second, job=".second-access"),
+            "first": {"extends": ".kubernetes-access", "script": ["true"]},
+            "second": {"extends": ".second-access", "script": ["true"]},
+        }
+        found = jobs(both)
+        assert [image.runner.run(found[name])[0] for name in ("first", "second")] == [0, 0]
+        assert (server.count("/kubeconfig"), second.count("/kubeconfig")) == (1, 1)
+
+
+def test_default_before_script_is_replaced_by_ours_and_kept_by_reference(
+    image: Image, server: HTTPSServer
+) -> None:
+    image.with_tools().add("curl")
+    kept = [["default", "before_script"], [".kubernetes-access", "before_script"]]
+    references = ", ".join(f"!reference [{', '.join(path)}]" for path in kept)
+    text = (
+        f"deploy: {{extends: .kubernetes-access, before_script: [{references}], script: ['true']}}"
+    )
+    below = {**included(server), "default": {"before_script": ["echo the default"]}}
+    assert image.runner.run(job(below, text)) == (0, "the default\n")
+    assert image.runner.run(job(below, DEPLOY))[1].startswith("{")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("client", ["curl", "wget"])
+def test_redirect_is_not_followed(
+    image: Image, server: HTTPSServer, client: str, status: int
+) -> None:
+    elsewhere = {"Location": f"{server.url}/elsewhere"}
+    server.answer("/kubeconfig", status=status, headers=elsewhere)
+    server.answer("/elsewhere", CONFIG)
+    code, said = run(image.with_tools().add(client), server)
+    assert (code, "no kubeconfig" in said, server.count("/elsewhere")) == (1, True, 0)
 
 
 @pytest.mark.parametrize(
@@ -327,10 +491,12 @@ def test_inputs_that_gitlab_refuses(server: HTTPSServer, inputs: dict[str, Any])
         component(TEMPLATE, {k: v for k, v in given.items() if v is not None})
 
 
-def test_plain_form_has_the_same_script() -> None:
-    jobs_of_component = component(TEMPLATE, {"url": "u", "audience": "a"})
-    plain = yaml.safe_load(PLAIN.read_text())[".kubernetes-access"]
-
-    assert plain["before_script"] == jobs_of_component[".kubernetes-access"]["before_script"]
-    assert plain["variables"].keys() >= {"JOBGATE_URL", "KUBECONFIG", "JOBGATE_KUBECONFIG"}
-    assert plain["id_tokens"].keys() == {"JOBGATE_ID_TOKEN"}
+def test_plain_form_is_the_component_with_its_defaults() -> None:
+    plain = yaml.safe_load(PLAIN.read_text())
+    access = plain[".kubernetes-access"]
+    given = {
+        "url": access["variables"]["JOBGATE_URL"],
+        "audience": access["id_tokens"]["JOBGATE_ID_TOKEN"]["aud"],
+    }
+    extended = "job: {extends: .kubernetes-access, script: ['true']}"
+    assert job(component(TEMPLATE, given), extended) == job(plain, extended)

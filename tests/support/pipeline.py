@@ -1,10 +1,13 @@
-"""Plays what GitLab does with a component and a job that extends it, and runs its script lines."""
+"""Reads a pipeline's YAML as GitLab does: includes, inputs, defaults, extends, references.
+
+https://docs.gitlab.com/ci/yaml/, as far as components and the examples use it; what isn't known
+here raises PipelineError.
+"""
 
 from __future__ import annotations
 
 import re
-import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _INPUT = re.compile(r"\$\[\[ inputs\.([a-z_]+) \]\]")
-_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+_SCRIPTS = ("before_script", "script", "after_script")
+# What `default` may hold and a job then takes where it has none of its own.
+_DEFAULTS = frozenset({"image", "before_script", "after_script", "id_tokens", "retry", "tags"})
+_GLOBAL = frozenset({"include", "default", "variables", "stages", "workflow"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,8 +41,20 @@ class Reference:
     path: tuple[str, ...]
 
 
-class InputError(Exception):
+class PipelineError(Exception):
+    """A configuration that GitLab refuses, or that isn't known here."""
+
+
+class InputError(PipelineError):
     """An input that GitLab refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component's template, and the inputs that replace those of whoever includes it."""
+
+    template: Path
+    inputs: Mapping[str, Any]
 
 
 def component(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,11 +75,44 @@ def component(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_filled(body, values))
 
 
-def job(jobs: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """The one job of a pipeline's YAML, with what it extends and refers to."""
-    own = yaml.load(text, Loader=_Loader)
-    (name,) = own
-    return _resolved({**jobs, **own}, name)
+def job(below: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The one job of a pipeline's YAML, above what it includes."""
+    (found,) = jobs(_merged(dict(below), yaml.load(text, Loader=_Loader))).values()
+    return found
+
+
+def read(path: Path, known: Mapping[str, Component]) -> dict[str, dict[str, Any]]:
+    """The jobs of a pipeline's file; `known` are components by their address without a version."""
+    return jobs(_included(path, known))
+
+
+def jobs(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each job that isn't hidden, with its defaults and all that it extends and refers to."""
+    extended = {name: _extended(configuration, name) for name in configuration.keys() - _GLOBAL}
+    whole = {**configuration, **extended}
+    return {
+        name: _inheriting(configuration, _resolved(whole, extended[name]))
+        for name in configuration
+        if name in extended and not name.startswith(".")
+    }
+
+
+def _included(path: Path, known: Mapping[str, Component]) -> dict[str, Any]:
+    """A file's configuration above those that it includes."""
+    own = yaml.load(path.read_text(), Loader=_Loader)
+    below: dict[str, Any] = {}
+    includes = own.pop("include", [])
+    for entry in includes if isinstance(includes, list) else [includes]:
+        match entry:
+            case {"component": str(address)}:
+                found = known[address.partition("@")[0]]
+                inputs = {**entry.get("inputs", {}), **found.inputs}
+                below = _merged(below, component(found.template, inputs))
+            case {"local": str(local)}:
+                below = _merged(below, _included(path.parent / local.lstrip("/"), known))
+            case _:
+                raise PipelineError(f"include {entry}")
+    return _merged(below, own)
 
 
 def _filled(value: Any, inputs: Mapping[str, Any]) -> Any:
@@ -74,20 +125,50 @@ def _filled(value: Any, inputs: Mapping[str, Any]) -> Any:
     return value
 
 
-def _resolved(jobs: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = dict(jobs[name])
-    base = found.pop("extends", None)
-    if base is not None:
-        found = _merged(_resolved(jobs, base), found)
-    for key in ("before_script", "script", "after_script"):
-        lines: list[str] = []
-        for line in found.get(key, []):
-            if isinstance(line, Reference):
-                lines += _resolved(jobs, line.path[0])[line.path[1]]
-            else:
-                lines.append(line)
-        found[key] = lines
-    return found
+def _extended(configuration: Mapping[str, Any], name: str) -> Any:
+    if not isinstance(configuration[name], dict):
+        return configuration[name]
+    own = dict(configuration[name])
+    bases = own.pop("extends", [])
+    below: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        if base not in configuration:
+            raise PipelineError(f"{name} extends {base}, which isn't there")
+        below = _merged(below, _extended(configuration, base))
+    return _merged(below, own)
+
+
+def _resolved(whole: Mapping[str, Any], value: Any) -> Any:
+    """A value without references; a script's nested lists become one."""
+    if isinstance(value, Reference):
+        found: Any = whole
+        for key in value.path:
+            if key not in found:
+                raise PipelineError(f"!reference {list(value.path)} could not be found")
+            found = found[key]
+        return _resolved(whole, found)
+    if isinstance(value, dict):
+        filled = {key: _resolved(whole, inner) for key, inner in value.items()}
+        return {k: _flat(v) if k in _SCRIPTS else v for k, v in filled.items()}
+    if isinstance(value, list):
+        return [_resolved(whole, inner) for inner in value]
+    return value
+
+
+def _flat(lines: Any) -> list[str]:
+    if isinstance(lines, list):
+        return [line for inner in lines for line in _flat(inner)]
+    return [lines]
+
+
+def _inheriting(configuration: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    defaults = configuration.get("default", {})
+    if unknown := defaults.keys() - _DEFAULTS:
+        raise PipelineError(f"default {sorted(unknown)}")
+    inherited = {**_resolved(configuration, defaults), **found}
+    variables = {**configuration.get("variables", {}), **found.get("variables", {})}
+    empty: dict[str, list[str]] = {key: [] for key in _SCRIPTS}
+    return {**empty, **inherited, "variables": variables}
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -97,35 +178,3 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
-
-
-@dataclass(slots=True)
-class Runner:
-    """Runs a job's lines as a shell executor does: one shell for both, another for the last."""
-
-    folder: Path
-    shell: tuple[str, ...] = ("sh",)
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def run(self, found: Mapping[str, Any], *, part: str = "script") -> tuple[int, str]:
-        """Exit code and output of before_script with script, or of after_script."""
-        lines = found["before_script"] + found["script"] if part == "script" else found[part]
-        project = self.folder / "builds" / "project"
-        project.mkdir(parents=True, exist_ok=True)
-        predefined = {"CI_PROJECT_DIR": str(project), "CI_JOB_ID": "42", **self.environment}
-        variables = {
-            name: _VARIABLE.sub(lambda m: predefined.get(m[1], ""), str(value))
-            for name, value in found.get("variables", {}).items()
-        }
-        done = subprocess.run(
-            [*self.shell, "-e", "-c", "\n".join(lines)],
-            env=predefined | variables,
-            cwd=project,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout
