@@ -67,18 +67,36 @@ def build(
         for number, name in enumerate(wanted, start=1):
             what = f"Building {name} ({number} of {len(wanted)})"
             started = time.monotonic()
-            _build_one(go, name, work, environ=environ, tick=partial(progress.tick, what))
+            go_build(
+                go,
+                PACKAGES[name],
+                work / name,
+                "-ldflags",
+                " ".join(_ldflags(_SOURCE)),
+                source=_SOURCE,
+                environ=environ,
+                tick=partial(progress.tick, what),
+            )
             (work / name).rename(folder / name)
             progress.say(f"Built {name} in {time.monotonic() - started:.0f} s.")
 
 
-def _build_one(
-    go: Path, name: str, work: Path, *, environ: Mapping[str, str], tick: Callable[[], None]
+def go_build(
+    go: Path,
+    package: str,
+    target: Path,
+    *options: str,
+    source: Path,
+    environ: Mapping[str, str],
+    tick: Callable[[], None],
 ) -> None:
-    target = ("-o", work / name, PACKAGES[name])
+    """Build a `package` that go.mod in `source` pins into `target`, with a log beside it.
+
+    Raises ChildFailedError.
+    """
     run_to_end(
-        [go, "build", *_FLAGS, "-ldflags", " ".join(_ldflags(_SOURCE)), *target],
-        log=work / f"build-{name}.log",
+        [go, "build", *_FLAGS, *options, "-o", target, package],
+        log=target.with_name(f"build-{target.name}.log"),
         # A build tool of the user's: their proxies, module proxy and caches count.
         env={
             **environ,
@@ -87,7 +105,7 @@ def _build_one(
             "GOTOOLCHAIN": "local",
             "GOWORK": "off",
         },
-        cwd=_SOURCE,
+        cwd=source,
         tick=tick,
     )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from local.gitlab.environments import environment_slug
 from local.installation import GROUP, SHOP, WEB
-from tests.support.examples import Act, ExamplePipeline, Origin
+from tests.support.examples import MERGE_REQUEST, PUSH, Act, Examples, Origin, succeeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,43 +21,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 
-PUSH = Origin(WEB)
-MERGE_REQUEST = Origin(WEB, "merge_request_event", "add-search", merge_request_of=WEB)
 FORK = "mallory/web"
 _SECONDS = 30.0
-
-
-class Examples:
-    """Starts pipelines of examples, and looks into the cluster as its administrator."""
-
-    def __init__(self, stack: Stack, installation: Installation, folder: Path) -> None:
-        self.stack = stack
-        self.folder = folder
-        self.ids = dict(installation.projects)
-        self.space = f"--namespace={installation.namespace}"
-
-    def pipeline(self, example: str, origin: Origin = PUSH, **options: Any) -> ExamplePipeline:
-        return ExamplePipeline(self.stack, self.folder, origin, self.ids, example, **options)
-
-    def found(self, kind: str, name: str) -> dict[str, Any] | None:
-        """An object of the jobs' namespace."""
-        said = self.stack.admin.must(
-            "get", kind, name, self.space, "--output=json", "--ignore-not-found"
-        )
-        return dict(json.loads(said)) if said else None
-
-    def admin(self, *arguments: str, stdin: str = "") -> str:
-        return self.stack.admin.must(*arguments, self.space, stdin=stdin)
 
 
 @pytest.fixture
 def examples(stack: Stack, installation: Installation, tmp_path: Path) -> Examples:
     return Examples(stack, installation, tmp_path)
-
-
-def succeeded(played: Played) -> Played:
-    assert played.code == 0, played.said
-    return played
 
 
 def refusal(played: Played, line: str) -> str:

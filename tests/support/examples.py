@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local.gitlab.environments import environment_slug, guessed_tier
-from local.installation import AUDIENCE
+from local.installation import AUDIENCE, WEB
 from local.kubernetes.audit import audit_events
 from tests.support.pipeline import Component, read
 from tests.support.pipeline_rules import when
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local.gitlab.control_connection import Job
+    from local.installation import Installation
     from local.stack import Stack
     from tests.support.pipeline_rules import When
 
@@ -243,3 +245,38 @@ def _machine(stack: Stack, folder: Path, programs: tuple[Path, ...]) -> dict[str
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
+
+
+PUSH = Origin(WEB)
+MERGE_REQUEST = Origin(WEB, "merge_request_event", "add-search", merge_request_of=WEB)
+
+
+def succeeded(played: Played) -> Played:
+    """The same job, which must have gone well."""
+    assert played.code == 0, played.said
+    return played
+
+
+class Examples:
+    """Starts pipelines of examples, and looks into the cluster as its administrator."""
+
+    def __init__(self, stack: Stack, installation: Installation, folder: Path) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.ids = dict(installation.projects)
+        self.space = f"--namespace={installation.namespace}"
+
+    def pipeline(self, example: str, origin: Origin = PUSH, **options: Any) -> ExamplePipeline:
+        """A new pipeline of an example, by a push to the default branch if nothing else."""
+        return ExamplePipeline(self.stack, self.folder, origin, self.ids, example, **options)
+
+    def found(self, kind: str, name: str) -> dict[str, Any] | None:
+        """An object of the jobs' namespace."""
+        said = self.stack.admin.must(
+            "get", kind, name, self.space, "--output=json", "--ignore-not-found"
+        )
+        return dict(json.loads(said)) if said else None
+
+    def admin(self, *arguments: str, stdin: str = "") -> str:
+        """What the administrator's kubectl prints about that namespace."""
+        return self.stack.admin.must(*arguments, self.space, stdin=stdin)
