@@ -65,7 +65,7 @@ class Deployment:
         self.clock = FakeClock()
         self.stack = CountedStack(self.clock, self.gitlab)
         aws = self.stack.aws
-        aws.secrets = {"arn:relay": {"token": "canary"}}
+        aws.secrets = {"arn:relay": {"token": "canary"}, "job-hooks": {}}
         project = agent_items.config_project_item(b.a_config_project_item(AGENTS))
         aws.store(
             [

@@ -26,11 +26,13 @@ from local.installation import (
     PRODUCTION_FILE,
     SHOP,
     STAGING_FILE,
+    STRANGER,
     WEB,
     production_config,
     staging_config,
 )
 from local.invoke import EVENTS, Surroundings, filled
+from tests.support.job_hooks import job_hooks_of, keep_job_hooks, note_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,6 +325,19 @@ def _reconcile(stage: Stage) -> None:
     assert stage.item(*end)
 
 
+def _project_hooks(stage: Stage) -> None:
+    """One project is authorised, another one isn't any more."""
+    entry_id = keep_job_hooks(stage.stack)
+    authorised, stranger = (stage.installation.projects[path] for path in (WEB, STRANGER))
+    made, spare = ((f"HOOKS_MADE#{ALIAS}", str(number)) for number in (authorised, stranger))
+    stage.forget(*made)
+    note_made(stage.stack, stranger, entry_id)
+    _, log = stage.invoke("reconcile", _event("reconcile/schedule"))
+    assert stage.item(*made), log
+    assert not stage.item(*spare), log
+    assert job_hooks_of(stage.stack, authorised)
+
+
 # --- token_exchange and relay ---
 
 
@@ -398,6 +413,7 @@ FLOWS = (
     Flow("a large project is gone on with", "config_refresh", _more_than_one_try),
     Flow("a commit gets its status", "config_refresh", _commit_status),
     Flow("every project is queued, the token's end noted", "reconcile", _reconcile),
+    Flow("authorised projects have webhooks", "reconcile", _project_hooks),
     Flow("a job gets its kubeconfig", "token_exchange", _exchange),
     Flow("a kubeconfig is signed by the other key", "token_exchange", _rotated),
     Flow("kubectl lists pods", "relay", _request),

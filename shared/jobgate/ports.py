@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobgate.core.cluster_credential import BearerToken, ClientCertificate, ClusterSecret
     from jobgate.core.commit_status import CommitStatus
     from jobgate.core.gitlab_token import TokenEnd
-    from jobgate.core.hook import HookScope
+    from jobgate.core.hook import HookMade, HookScope
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import JobIdentity, JobKey, VerifiedJob
     from jobgate.core.keys import PublicKey
@@ -514,8 +514,13 @@ class CommitStatuses(Protocol):
 class HooksOf(Protocol):
     """An issuer's webhooks by its alias."""
 
-    def __call__(self, alias: str, /, *, fresh: bool) -> Iterable[HookSecrets]:
-        """`fresh` asks for secrets that were stored a few seconds ago."""
+    def __call__(
+        self, alias: str, project_id: int | None, /, *, fresh: bool
+    ) -> Iterable[HookSecrets]:
+        """`fresh` asks for secrets that were stored a few seconds ago.
+
+        `project_id` adds the webhook that was made for this project's jobs, if it was.
+        """
         ...
 
 
@@ -558,6 +563,48 @@ class ConfigProjects(Protocol):
     def all(self) -> Iterable[tuple[str, int]]:
         """Issuer alias and project id of each."""
         ...
+
+
+# --- Webhooks for the ends of authorised projects' jobs ---
+
+
+class AgentSnapshots(Protocol):
+    """The agents of all issuers, and what their configurations grant."""
+
+    def agents(self) -> Iterable[tuple[str, int]]:
+        """Issuer alias and id of each agent that a configuration project lists."""
+        ...
+
+    def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None: ...
+
+
+class ProjectHooks(Protocol):
+    """This deployment's webhooks of an issuer's projects, in GitLab."""
+
+    def write_of_project(self, project_id: int, secrets: HookSecrets) -> tuple[int, bool]:
+        """Make the project's webhook, or give the one that is there these secrets.
+
+        Returns its id, and whether it's new.
+        """
+        ...
+
+    def remove_of_project(self, project_id: int) -> None: ...
+
+    def projects_below(self, group_id: int) -> Iterable[int]:
+        """Raises NotForUs where GitLab shows no such group."""
+        ...
+
+
+class MadeHooks(Protocol):
+    """Remembers which projects were given a webhook."""
+
+    def made(self, issuer: str) -> Mapping[int, HookMade]:
+        """By project id."""
+        ...
+
+    def note(self, issuer: str, project_id: int, made: HookMade) -> None: ...
+
+    def forget(self, issuer: str, project_id: int) -> None: ...
 
 
 # --- Renewal of the clusters' tokens ---

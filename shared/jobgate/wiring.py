@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, Any], Any], Any]
 
 _clock = time.time  # noqa: TID251  the one place where the clock is taken from the system
-_RENEWAL_SECONDS = 20.0  # after which no renewal begins; reconcile has a minute for everything
+# After which reconcile begins no renewal, no webhook; it has a minute for everything.
+_RENEWAL_SECONDS, _JOB_HOOKS_SECONDS = 20.0, 35.0
 _REFRESH_SECONDS = 50.0  # all calls to GitLab of one refresh; the function has a minute
 
 
@@ -181,11 +182,12 @@ def relay_flow(
 
 def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/gitlab_webhook`."""
+    from jobgate.adapters.hook_secrets import hooks_in
     from jobgate.adapters.hook_sightings import DynamoDBHookSightings
     from jobgate.adapters.log import log
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.secrets import SecretReader
-    from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
+    from jobgate.adapters.webhook_http import WebhookHTTP
     from jobgate.usecases.receive_webhook import ReceiveWebhook
 
     bounds = Bounds.from_environment(environment)
@@ -244,13 +246,16 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
 
     from jobgate.adapters.cluster import DirectClusterGateway
     from jobgate.adapters.deployment_reader import DeploymentReader
+    from jobgate.adapters.kept_hooks import kept_hooks_in
     from jobgate.adapters.log import write_line
+    from jobgate.adapters.made_hooks import DynamoDBMadeHooks
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
     from jobgate.adapters.refresh_store import DynamoDBRefreshStore
     from jobgate.adapters.secrets import SecretReader
     from jobgate.adapters.stored_credentials import AWSStoredCredentials
     from jobgate.adapters.token_ends import DynamoDBTokenEnds, token_end_asker
     from jobgate.adapters.token_requests import ClusterTokenRequests
+    from jobgate.usecases.job_hooks import JobHooks
     from jobgate.usecases.reconcile import Reconcile
     from jobgate.usecases.renewal import Renewal
     from jobgate.usecases.token_watch import TokenWatch
@@ -259,6 +264,12 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
     bounds = Bounds.from_environment(environment)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock, decides=False)
     secrets = SecretReader(call, clock=_clock)
+    kept_hooks = kept_hooks_in(
+        deployment,
+        secrets,
+        hooks=environment["JOBGATE_GITLAB_HOOKS_SECRET"],
+        tokens=environment["JOBGATE_GITLAB_JOB_HOOKS_TOKEN_SECRET"],
+    )
     tokens = TokenWatch(
         issuers=lambda: deployment().issuers,
         ask=token_end_asker(deployment, secrets, environment["JOBGATE_GITLAB_TOKENS_SECRET"]),
@@ -275,15 +286,24 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
         clock=_clock,
         pick=randbelow,
     )
+    job_hooks = JobHooks(
+        agents=store,
+        made=DynamoDBMadeHooks(call, table),
+        recorder=write_line,
+        clock=_clock,
+        pick=randbelow,
+    )
     use_case = Reconcile(
         projects=store,
         queue=SQSRefreshQueue(call, environment["JOBGATE_REFRESH_QUEUE_URL"]),
     )
 
     def handler(_event: dict[str, Any], _context: object) -> dict[str, int]:
+        began = _clock()
         queued = use_case.run()
-        renewal.run(until=_clock() + _RENEWAL_SECONDS)
+        renewal.run(until=began + _RENEWAL_SECONDS)
         tokens.run()
+        job_hooks.run(kept_hooks(), until=began + _JOB_HOOKS_SECONDS)
         return {"queued": queued}
 
     return handler

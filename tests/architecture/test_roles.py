@@ -26,13 +26,14 @@ WRITES = "pud"
 # An item of each kind, and what each function may do with it: the letters above, "-" is nothing.
 EXPECTED = """
                              gitlab_webhook  config_refresh  reconcile  token_exchange  relay
-AGENT#main#1000000001        -               gbpu            -          b               b
+AGENT#main#1000000001        -               gbpu            g          b               b
 AGENT_IDS#main               -               -               -          -               -
 CLUSTER#main#1000000001      -               g               g          -               b
 CONFIG_PROJECTS              g               gqcu            q          q               q
 EXCHANGES#main#7             -               -               -          u               -
 GITLAB_TOKEN#main            -               -               gp         -               -
 HOOKS#main                   p               -               -          -               -
+HOOKS_MADE#main              -               -               qpd        -               -
 ISSUERS                      -               q               q          q               q
 JOB#main#7#8                 u               u               -          bu              bu
 JTI#main#jti                 -               -               -          p               -

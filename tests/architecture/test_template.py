@@ -84,6 +84,8 @@ VARIABLES = {
         "JOBGATE_TABLE",
         "JOBGATE_REFRESH_QUEUE_URL",
         "JOBGATE_GITLAB_TOKENS_SECRET",
+        "JOBGATE_GITLAB_HOOKS_SECRET",
+        "JOBGATE_GITLAB_JOB_HOOKS_TOKEN_SECRET",
         "JOBGATE_ISSUERS_MAX_AGE",
     },
     "TokenExchangeFunction": {
@@ -144,7 +146,8 @@ SECRET_READERS = {
         "RelayFunction",
     },
     "GitLabStatusToken": {"ConfigRefreshFunction"},
-    "GitLabHooks": {"GitlabWebhookFunction"},
+    "GitLabHooks": {"GitlabWebhookFunction", "ReconcileFunction"},
+    "GitLabJobHooksToken": {"ReconcileFunction"},
     "jobgate/${AWS::StackName}/cluster/*": {"ReconcileFunction", "RelayFunction"},
 }
 SECRET_WRITES = {"secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"}

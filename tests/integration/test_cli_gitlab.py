@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import pytest
 from jobgate.adapters import agent_items, items
+from jobgate.adapters.deployment_reader import DeploymentReader
+from jobgate.adapters.hook_secrets import hooks_in
 from jobgate.adapters.hook_sightings import DynamoDBHookSightings
 from jobgate.adapters.job_states import DynamoDBJobStates
+from jobgate.adapters.kept_hooks import kept_hooks_in
+from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
+from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.adapters.secrets import SecretReader
-from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
+from jobgate.adapters.webhook_http import WebhookHTTP
 from jobgate.cli.hooks import hook_entry, new_secrets
+from jobgate.cli.stored_secrets import change_entry
 from jobgate.core.bounds import Bounds
 from jobgate.core.gitlab_token import TokenEnd
 from jobgate.core.hook import HookScope
 from jobgate.usecases.hook_events import HookEvents
+from jobgate.usecases.job_hooks import JobHooks
 from jobgate.usecases.receive_webhook import ReceiveWebhook
 from moto import mock_aws
 
@@ -110,11 +120,13 @@ def a_function(stack: OperatorsStack) -> Callable[[Delivered], int]:
 
 def _hear(function: WebhookHTTP, delivered: Delivered) -> int:
     """The webhook's function, deployed to moto, takes a delivery."""
+    path, _, query = delivered.path.partition("?")
     event = {
         "httpMethod": "POST",
-        "path": delivered.path,
+        "path": path,
         "multiValueHeaders": {name: [value] for name, value in delivered.headers.items()},
-        "pathParameters": {"alias": delivered.path.rpartition("/")[2]},
+        "multiValueQueryStringParameters": parse_qs(query) or None,
+        "pathParameters": {"alias": path.rpartition("/")[2]},
         "body": delivered.body.decode(),
         "isBase64Encoded": False,
     }
@@ -329,17 +341,17 @@ def of_each_project(stack: OperatorsStack, gitlab: Control) -> Answer:
     return connect(stack, "top", "--job-hooks", "projects")
 
 
-def test_with_job_hooks_each_authorised_project_has_one_and_all_are_stored_together(
+def test_with_job_hooks_each_authorised_project_has_one_and_they_share_an_entry(
     stack: OperatorsStack, gitlab: Control
 ) -> None:
     answer = of_each_project(stack, gitlab)
 
     assert answer.code == 0
-    assert sorted(made_by(answer)) == sorted(
-        [("project", AGENTS, True, None), ("project", OTHER, True, None)]
-    )
+    assert made_by(answer) == [("project", AGENTS, True, None), ("project", OTHER, True, None)]
+    assert [e["scope"]["kind"] for e in stack.secret("hooks")["main"]] == ["project", "projects"]
     # Secrets Manager keeps every version of a day, and a hundred at most.
-    assert stack.calls.count(("secretsmanager", "PutSecretValue")) == 2
+    assert stack.calls.count(("secretsmanager", "PutSecretValue")) == 4
+    assert "run again" in answer.json["job_end"]
 
 
 def test_where_gitlab_fails_in_the_middle_another_run_leaves_one_webhook_and_secret_a_place(
@@ -349,15 +361,143 @@ def test_where_gitlab_fails_in_the_middle_another_run_leaves_one_webhook_and_sec
     before = {entry["id"] for entry in stack.secret("hooks")["main"]}
     for _ in range(3):
         gitlab.fail_next(f"GET /api/v4/projects/{OTHER}/hooks", status=500)
-        assert connect(stack, "top", "--job-hooks", "projects").code == 3
-    # Both of the place's secrets stay: GitLab may have taken the new ones over before it failed.
+        broken = connect(stack, "top", "--job-hooks", "projects")
+        assert broken.code == 1
+        assert "answered 500" in str(made_by(broken)[1][3])
+    # What is shared stays beside the new: GitLab has what is made from it still.
     stored = stack.secret("hooks")["main"]
     assert len([e for e in stored if e["scope"]["id"] == AGENTS]) == 1
-    assert before & {e["id"] for e in stored if e["scope"]["id"] == OTHER}
+    assert before & {e["id"] for e in stored if e["scope"]["kind"] == "projects"}
 
     assert connect(stack, "top", "--job-hooks", "projects").code == 0
 
     assert len(gitlab.hooks()) == len(stack.secret("hooks")["main"]) == 2
+
+
+def a_later_project(stack: OperatorsStack, gitlab: Control) -> int:
+    """A push authorises another project, which has a commit: GitLab tests no empty one's."""
+    later = int(gitlab.create_project(f"top/later-{uuid.uuid4().hex}")["id"])
+    gitlab.commit(later, {"README.md": "first\n"})
+    list_agent(stack, projects={OTHER: b.an_entry("top/other"), later: b.an_entry("top/later")})
+    return later
+
+
+def the_schedule(stack: OperatorsStack) -> list[dict[str, Any]]:
+    """A round of what reconcile does for webhooks; its lines."""
+    lines: list[dict[str, Any]] = []
+    table = stack.outputs["TableName"]
+
+    def clock() -> float:
+        return stack.now
+
+    deployment = DeploymentReader(stack.real, table, bounds=Bounds(), clock=clock, decides=False)
+    keeper = JobHooks(
+        agents=DynamoDBRefreshStore(stack.real, table),
+        made=DynamoDBMadeHooks(stack.real, table),
+        recorder=lambda line: lines.append(json.loads(line)),
+        clock=clock,
+        pick=lambda _count: 0,
+    )
+    kept = kept_hooks_in(
+        deployment,
+        SecretReader(stack.real, clock=clock),
+        hooks=stack.outputs["GitLabHooksArn"],
+        tokens=stack.outputs["GitLabJobHooksTokenArn"],
+    )
+    keeper.run(kept(), until=stack.now + 60)
+    return lines
+
+
+def connect_with_token(
+    stack: OperatorsStack, gitlab: Control, folder: Path, *, scope: str = "api", role: str, on: str
+) -> Answer:
+    """Each authorised project's webhook, and a token of this scope and role to keep them."""
+    gitlab.set_instance(tier="free")
+    list_agent(stack, projects={OTHER: b.an_entry("top/other")})
+    token = folder / "job-hooks"
+    place = {"project": on} if "/" in on else {"group": on}
+    token.write_text(gitlab.create_token([scope], role=role, **place))
+    return connect(stack, "top", "--job-hooks", "projects", "--job-hooks-token-file", str(token))
+
+
+def test_the_schedule_makes_the_webhook_of_a_project_that_is_authorised_later(
+    stack: OperatorsStack, gitlab: Control, receiver: Receiver, tmp_path: Path
+) -> None:
+    user = gitlab.create_user(f"keeper-{uuid.uuid4().hex}")["username"]
+    gitlab.add_member(user, "maintainer", project="top/other")
+    answer = connect_with_token(stack, gitlab, tmp_path, role="maintainer", on="top/other")
+    assert (answer.code, stack.secret("keep").keys()) == (0, {"main"})
+    later = a_later_project(stack, gitlab)
+    assert [line["project_id"] for line in the_schedule(stack) if "error" in line] == [later]
+    token = gitlab.create_token(["api"], user=user)
+    gitlab.add_member(user, "maintainer", project=later)
+    change_entry(stack.real, stack.outputs["GitLabJobHooksTokenArn"], "main", token)
+
+    assert the_schedule(stack) == [
+        {"type": "job_hook", "issuer": "main", "project_id": later, "made": True}
+    ]
+
+    assert the_schedule(stack) == []
+    assert not [f for f in stack.run("status", "--json").json[0]["findings"] if "authorised" in f]
+    receiver.received.clear()
+    gitlab.create_job(later, status="success")
+    gitlab.settle()
+    delivered = receiver.received[-1]
+    assert delivered.path == f"/webhooks/gitlab/main?project={later}"
+    assert a_function(stack)(delivered) == 202
+    for other in (OTHER, AGENTS):
+        forged = replace(delivered, path=f"/webhooks/gitlab/main?project={other}")
+        assert a_function(stack)(forged) == 401
+
+
+@pytest.mark.parametrize(
+    ("scope", "role", "on", "said"),
+    [
+        ("read_api", "maintainer", "top/other", "lacks the scope api"),
+        ("api", "developer", "top/other", "no Maintainer in top/other"),
+        ("api", "maintainer", "top/agents", "may push to the configuration project"),
+        ("api", "maintainer", "top", "may push to the configuration project"),
+    ],
+)
+def test_a_token_that_may_too_little_or_too_much_is_not_stored(
+    stack: OperatorsStack,
+    gitlab: Control,
+    tmp_path: Path,
+    scope: str,
+    role: str,
+    on: str,
+    said: str,
+) -> None:
+    answer = connect_with_token(stack, gitlab, tmp_path, scope=scope, role=role, on=on)
+
+    assert (answer.code, stack.secret("keep")) == (1, {})
+    assert said in " ".join(answer.json["tokens"]["job hooks' token"]["missing"])
+    # The webhooks are made all the same, by the set-up token.
+    assert [hook["missing"] for hook in answer.json["hooks"]] == [None, None]
+
+
+def test_a_projects_webhook_goes_with_what_authorised_it(
+    stack: OperatorsStack, gitlab: Control, tmp_path: Path
+) -> None:
+    connect_with_token(stack, gitlab, tmp_path, role="maintainer", on="top/other")
+    list_agent(stack)
+
+    assert the_schedule(stack) == [
+        {"type": "job_hook", "issuer": "main", "project_id": OTHER, "removed": True}
+    ]
+
+    assert [hook["url"].partition("?")[2] for hook in gitlab.hooks()] == [""]
+
+
+def test_projects_below_an_authorised_group_have_a_webhook(
+    stack: OperatorsStack, gitlab: Control
+) -> None:
+    gitlab.set_instance(tier="free")
+    list_agent(stack, groups={GROUP: b.an_entry("top")})
+
+    connect(stack, "top", "--job-hooks", "projects")
+
+    assert str(OTHER) in {hook["url"].partition("?project=")[2] for hook in gitlab.hooks()}
 
 
 def test_a_project_that_is_authorised_later_is_a_finding_until_its_webhook_is_made(
@@ -370,10 +510,7 @@ def test_a_project_that_is_authorised_later_is_a_finding_until_its_webhook_is_ma
         return [f for f in row["findings"] if "authorised" in f]
 
     assert findings() == []
-    later = gitlab.create_project("top/later")
-    gitlab.commit("top/later", {"README.md": "GitLab tests no webhook of an empty repository\n"})
-    entries = {OTHER: b.an_entry("top/other"), later["id"]: b.an_entry("top/later")}
-    list_agent(stack, projects=entries)
+    a_later_project(stack, gitlab)
     assert [f.partition(" projects")[0] for f in findings()] == ["1 authorised"]
 
     assert connect(stack, "top", "--job-hooks", "projects").code == 0

@@ -57,6 +57,7 @@ def test_outputs_name_what_the_operators_command_needs(aws: AWS) -> None:
         "GitLabTokensArn",
         "GitLabStatusTokenArn",
         "GitLabHooksArn",
+        "GitLabJobHooksTokenArn",
         "RefreshQueueUrl",
         "RefreshDeadLetterQueueUrl",
         "OperatorLogName",
@@ -126,7 +127,10 @@ def test_both_key_slots_sign_with_p_256(aws: AWS, slot: str) -> None:
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("output", ["GitLabTokensArn", "GitLabStatusTokenArn", "GitLabHooksArn"])
+@pytest.mark.parametrize(
+    "output",
+    ["GitLabTokensArn", "GitLabStatusTokenArn", "GitLabHooksArn", "GitLabJobHooksTokenArn"],
+)
 def test_secrets_are_empty_maps_until_filled_in(aws: AWS, output: str) -> None:
     secrets = boto3.client("secretsmanager", **aws.client_options)
 

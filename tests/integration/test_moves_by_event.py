@@ -114,7 +114,7 @@ class Deployment:
             clock=self.clock,
         )
         receiver = ReceiveWebhook(
-            hooks_of=lambda _alias, *, fresh: [hook],
+            hooks_of=lambda _alias, _project_id, *, fresh: [hook],
             sightings=FakeHookSightings(),
             events=events,
             clock=self.clock,

@@ -17,10 +17,13 @@ from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.exchange_counts import DynamoDBExchangeCounter, DynamoDBRedeemedTokens
 from jobgate.adapters.hook_sightings import DynamoDBHookSightings
 from jobgate.adapters.job_states import DynamoDBJobStates
+from jobgate.adapters.kept_hooks import kept_hooks_in
 from jobgate.adapters.kms_signer import KMSSigner
+from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.adapters.place_store import DynamoDBPlaces
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
+from jobgate.adapters.secrets import SecretReader
 from jobgate.adapters.stored_credentials import AWSStoredCredentials
 from jobgate.adapters.token_ends import DynamoDBTokenEnds
 from jobgate.adapters.token_requests import ClusterTokenRequests
@@ -37,6 +40,7 @@ from jobgate.usecases.exchange import Exchange, Exchanged
 from jobgate.usecases.forwarding import Forwarding
 from jobgate.usecases.hook_events import HookEvents
 from jobgate.usecases.job_decisions import JobDecisions
+from jobgate.usecases.job_hooks import JobHooks
 from jobgate.usecases.job_watch import JobWatch
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.presented_token import PresentedTokens
@@ -287,6 +291,15 @@ def a_reconcile(stack: CountedStack) -> Callable[[], None]:
     )
 
     deployment = stack.deployment(decides=False)
+    job_hooks = JobHooks(
+        agents=store,
+        made=DynamoDBMadeHooks(stack.aws, TABLE),
+        recorder=stack.record,
+        clock=stack.clock,
+        pick=lambda _count: 0,
+    )
+    secrets = SecretReader(stack.aws, clock=stack.clock)
+    kept_hooks = kept_hooks_in(deployment, secrets, hooks="hooks", tokens="job-hooks")
     tokens = TokenWatch(
         issuers=lambda: deployment().issuers,
         ask=lambda _alias: None,
@@ -299,6 +312,7 @@ def a_reconcile(stack: CountedStack) -> Callable[[], None]:
         reconcile.run()
         renewal.run(until=stack.clock() + 20)
         tokens.run()
+        job_hooks.run(kept_hooks(), until=stack.clock() + 35)
 
     return run
 

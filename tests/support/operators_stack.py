@@ -114,6 +114,7 @@ class OperatorsStack:
             "SigningKeyAArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
             "SigningKeyBArn": real("kms", "CreateKey", key)["KeyMetadata"]["Arn"],
             "GitLabStatusTokenArn": real(*secret, {"Name": "status", "SecretString": "{}"})["ARN"],
+            "GitLabJobHooksTokenArn": real(*secret, {"Name": "keep", "SecretString": "{}"})["ARN"],
             "GitLabTokensArn": real(*secret, {"Name": "tokens", "SecretString": "{}"})["ARN"],
             "GitLabHooksArn": real(*secret, {"Name": "hooks", "SecretString": "{}"})["ARN"],
             "RefreshQueueUrl": real("sqs", "CreateQueue", queue)["QueueUrl"],

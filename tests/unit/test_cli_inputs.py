@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from jobgate.adapters.gitlab_hooks import hook_body
 from jobgate.cli import inputs
 from jobgate.cli.errors import Refused
 from jobgate.cli.gitlab_setup import major_version
-from jobgate.cli.hooks import hook_body, hook_entry, new_secrets
+from jobgate.cli.hooks import hook_entry, new_secrets
 from jobgate.cli.issuers import settled
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate, cluster_secret
 from jobgate.core.errors import InvalidRequest, Unavailable

@@ -101,7 +101,7 @@ def test_the_stack_and_the_clusters_credentials_go_and_state_stays(stack: Operat
 
     assert stack.status == "DELETE_COMPLETE"
     assert told["secrets"] == ["jobgate/jg/cluster/main/1000000001/relay"]
-    assert secrets(stack) == ["hooks", "status", "tokens"]
+    assert secrets(stack) == ["hooks", "keep", "status", "tokens"]
     assert is_there(stack)
     assert key_states(stack) == {"Enabled"}
     left = lefts(told)
@@ -110,7 +110,7 @@ def test_the_stack_and_the_clusters_credentials_go_and_state_stays(stack: Operat
     assert stack.outputs["SigningKeyBArn"] in left
     assert "the accounts of agent 1000000001 at https://k8s.example.test:6443" in left
     assert "the access entry of agent 1000000002" in left
-    assert "run-time tokens" in left
+    assert "tokens that were stored" in left
 
 
 def test_with_state_the_table_goes_and_the_keys_are_to_go(stack: OperatorsStack) -> None:
@@ -151,7 +151,7 @@ def test_a_run_that_breaks_off_is_completed_by_another(
         assert stack.run("teardown", "--yes", "--with-state").code == 0
 
     assert stack.status == "DELETE_COMPLETE"
-    assert secrets(stack) == ["hooks", "status", "tokens"]
+    assert secrets(stack) == ["hooks", "keep", "status", "tokens"]
     assert not is_there(stack)
     assert key_states(stack) == {"PendingDeletion"}
 

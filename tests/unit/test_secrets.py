@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import json
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.hook_secrets import hooks_in
 from jobgate.adapters.secrets import SecretReader
-from jobgate.adapters.webhook_http import hooks_in
 from jobgate.core.errors import Unavailable
 from jobgate.core.hook import HookScope
-from jobgate.core.webhook import HookSecrets
+from jobgate.core.webhook import HookSecrets, proven_by
 
 from tests.support.fakes import FakeClock
 
@@ -105,7 +107,7 @@ def test_hooks_are_those_of_one_issuer() -> None:
         SecretReader(SecretsManager({"SecretString": text}), clock=FakeClock()), "arn"
     )
 
-    assert list(hooks_of("main", fresh=False)) == [
+    assert list(hooks_of("main", None, fresh=False)) == [
         HookSecrets(secret_token="s", signing_token=None),
         HookSecrets(
             secret_token=None,
@@ -114,17 +116,43 @@ def test_hooks_are_those_of_one_issuer() -> None:
             scope=HookScope("group", 7),
         ),
     ]
-    assert list(hooks_of("other", fresh=False)) == []
-    assert list(hooks_of("nobody", fresh=False)) == []
+    assert list(hooks_of("other", None, fresh=False)) == []
+    assert list(hooks_of("nobody", None, fresh=False)) == []
+
+
+SHARED = {
+    "id": "e",
+    "secret_token": "s3cret",
+    "signing_token": "whsec_a2V5",
+    "scope": {"kind": "projects", "id": 0},
+}
+
+
+def test_what_projects_share_proves_the_webhook_of_the_named_project_alone() -> None:
+    manager = SecretsManager({"SecretString": json.dumps({"main": [SHARED]})})
+    hooks_of = hooks_in(SecretReader(manager, clock=FakeClock()), "arn")
+
+    assert list(hooks_of("main", None, fresh=False)) == []
+    ((app,), (api,)) = (list(hooks_of("main", i, fresh=False)) for i in (101, 102))
+    assert (app.scope, api.scope) == (HookScope("project", 101), HookScope("project", 102))
+    for hook in (app, api):
+        assert hook.entry_id == "e"
+        assert hook.secret_token != "s3cret"
+        assert hook.signing_token != "whsec_a2V5"
+    sent = {"x-gitlab-token": str(app.secret_token)}
+    unsigned = [replace(hook, signing_token=None) for hook in (app, api)]
+    assert [proven_by(sent, b"{}", hooks=[hook], now=0) for hook in unsigned] == [unsigned[0], None]
+    shared = {"x-gitlab-token": "s3cret"}
+    assert proven_by(shared, b"{}", hooks=unsigned, now=0) is None
 
 
 def test_fresh_hooks_are_read_again_but_not_for_every_stranger() -> None:
     manager, clock = SecretsManager({"SecretString": '{"main": []}'}), FakeClock()
     hooks_of = hooks_in(SecretReader(manager, clock=clock), "arn")
-    hooks_of("main", fresh=False)
+    hooks_of("main", None, fresh=False)
     clock.advance(2)
 
     for _ in range(10):
-        hooks_of("main", fresh=True)
+        hooks_of("main", None, fresh=True)
 
     assert manager.calls == 2

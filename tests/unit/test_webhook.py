@@ -10,8 +10,9 @@ import json
 from typing import Any
 
 import pytest
+from jobgate.adapters.hook_secrets import hooks_in
 from jobgate.adapters.secrets import SecretReader
-from jobgate.adapters.webhook_http import WebhookHTTP, hooks_in
+from jobgate.adapters.webhook_http import WebhookHTTP
 from jobgate.core import webhook
 from jobgate.core.errors import InvalidToken
 from jobgate.core.hook import HookScope
@@ -226,6 +227,7 @@ class Receiver:
         self.hooks = [PLAIN]
         self.fresh: list[HookSecrets] = [PLAIN]
         self.asked: list[bool] = []
+        self.projects: list[int | None] = []
         self.use_case = ReceiveWebhook(
             hooks_of=self.hooks_of,
             sightings=self.sightings,
@@ -240,8 +242,9 @@ class Receiver:
         )
         self.route = WebhookHTTP(self.use_case, log=self.logged.append)
 
-    def hooks_of(self, alias: str, *, fresh: bool) -> list[HookSecrets]:
+    def hooks_of(self, alias: str, project_id: int | None, *, fresh: bool) -> list[HookSecrets]:
         self.asked.append(fresh)
+        self.projects.append(project_id)
         return (self.fresh if fresh else self.hooks) if alias == "main" else []
 
     def receive(self, payload: Any, *, alias: str = "main", **headers: str) -> str:
@@ -249,11 +252,19 @@ class Receiver:
         given = {"x-gitlab-token": "s3cret", **{k.replace("_", "-"): v for k, v in headers.items()}}
         return self.use_case.receive(alias, given, body)
 
-    def post(self, body: str, *, alias: str = "main", token: str = "s3cret") -> dict[str, Any]:
+    def post(
+        self,
+        body: str,
+        *,
+        alias: str = "main",
+        token: str = "s3cret",
+        query: dict[str, list[str]] | None = None,
+    ) -> dict[str, Any]:
         event = {
             "httpMethod": "POST",
             "path": f"/webhooks/gitlab/{alias}",
             "multiValueHeaders": {"X-Gitlab-Token": [token]},
+            "multiValueQueryStringParameters": query,
             "pathParameters": {"alias": alias},
             "body": body,
             "isBase64Encoded": False,
@@ -296,8 +307,8 @@ def test_an_issuers_hooks_are_read_from_its_own_entry_alone() -> None:
 
     hooks_of = hooks_in(SecretReader(call, clock=FakeClock()), "arn")
 
-    assert [hook.secret_token for hook in hooks_of("main", fresh=False)] == ["main"]
-    assert hooks_of("none", fresh=True) == []
+    assert [hook.secret_token for hook in hooks_of("main", None, fresh=False)] == ["main"]
+    assert hooks_of("none", None, fresh=True) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"not json", b"\xff", b"[" * 100_000])
@@ -374,6 +385,32 @@ def test_the_route_answers_well_only_what_is_authentic(
 
     assert answer["statusCode"] == status
     assert (len(receiver.queue.refreshes) == 1) is (status == 202 and "push" in body)
+
+
+@pytest.mark.parametrize(
+    ("given", "project_id"),
+    [
+        (None, None),
+        (["42"], 42),
+        (["999999999999999999"], 999999999999999999),
+        ([], None),
+        (["42", "43"], None),
+        ([""], None),
+        (["0"], None),
+        (["042"], None),
+        (["-42"], None),
+        (["42 "], None),
+        (["\u0664\u0662"], None),
+        (["9" * 19], None),
+        (["42&project=43"], None),
+    ],
+)
+def test_a_url_names_one_project_or_none(given: list[str] | None, project_id: int | None) -> None:
+    receiver = Receiver()
+
+    answer = receiver.post(json.dumps(PUSH), query=None if given is None else {"project": given})
+
+    assert (answer["statusCode"], receiver.projects) == (202, [project_id])
 
 
 def test_a_body_above_the_cap_is_refused_before_anything_is_read_or_compared() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.hook import HookScope
     from jobgate.core.webhook import HookSecrets
 
 _EVERY_SECONDS = 60.0
@@ -26,12 +27,12 @@ class DynamoDBHookSightings(HookSightings):
         self._call = call
         self._table = table
         self._log = log
-        self._noted: dict[tuple[str, str], float] = {}
+        self._noted: dict[tuple[str, HookScope, str], float] = {}
 
     def note(self, issuer: str, hook: HookSecrets, *, at: float) -> None:
         if hook.entry_id is None or hook.scope is None:
             return
-        key = issuer, hook.entry_id
+        key = issuer, hook.scope, hook.entry_id
         if 0 <= at - self._noted.get(key, float("-inf")) < _EVERY_SECONDS:
             return
         seen = HookSeen(hook.entry_id, at)

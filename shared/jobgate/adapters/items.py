@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobgate.core.errors import Unavailable
 from jobgate.core.gitlab_token import TokenEnd
-from jobgate.core.hook import HookSeen
+from jobgate.core.hook import HookMade, HookSeen
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import NOTHING_HEARD, JobLife, Stop, StopKind
@@ -94,6 +94,11 @@ def token_end_key(issuer: str) -> Item:
 def hook_seen_key(issuer: str, kind: str, scope_id: int) -> Item:
     """Of the last delivery of a webhook: its scope is a project, a group or the instance (id 0)."""
     return key(f"HOOKS#{issuer}", f"{kind}#{scope_id}")
+
+
+def hook_made_key(issuer: str, project_id: int) -> Item:
+    """Of the webhook that an authorised project was given for its jobs' ends."""
+    return key(f"HOOKS_MADE#{issuer}", str(project_id))
 
 
 def stops_key(issuer: str) -> Item:
@@ -264,6 +269,25 @@ def hook_seen_of(item: Item | None) -> HookSeen | None:
         return HookSeen(entry_id=item["entry_id"]["S"], at=float(item["seen_at"]["N"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a webhook's last delivery that can't be read") from exc
+
+
+def hook_made_item(issuer: str, project_id: int, made: HookMade) -> Item:
+    """The webhook of an authorised project."""
+    return hook_made_key(issuer, project_id) | {
+        "v": number(VERSION),
+        "entry_id": {"S": made.entry_id},
+        "made_at": number(made.at),
+    }
+
+
+def hook_made_of(item: Item) -> tuple[int, HookMade]:
+    """The reverse of `hook_made_item`: the project's id, and its webhook."""
+    check_version(item)
+    try:
+        made = HookMade(entry_id=item["entry_id"]["S"], at=float(item["made_at"]["N"]))
+        return int(item["sk"]["S"]), made
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("a project's webhook that can't be read") from exc
 
 
 def stops_item(issuer: str, stops: Iterable[Stop]) -> Item:

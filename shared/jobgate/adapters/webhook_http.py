@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.log import failure_text
 from jobgate.adapters.proxy_event import json_answer, request_id_of, request_of
 from jobgate.core.errors import InvalidRequest, InvalidToken, Unavailable
-from jobgate.core.hook import HookScope
 from jobgate.core.issuer import ALIAS_FORM
-from jobgate.core.webhook import HookSecrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from jobgate.adapters.proxy_event import Event
-    from jobgate.adapters.secrets import SecretReader
-    from jobgate.ports import HooksOf
+    from jobgate.adapters.proxy_event import Event, Request
     from jobgate.usecases.receive_webhook import ReceiveWebhook
 
-_FRESH_SECONDS = 1.0
 _MAX_BODY_BYTES = 6 * 1024 * 1024  # what Lambda is given at most
-
-
-def hooks_in(secrets: SecretReader, secret: str) -> HooksOf:
-    """An issuer's webhooks from the secret that holds them all, by alias."""
-
-    def hooks_of(alias: str, *, fresh: bool) -> list[HookSecrets]:
-        # Strangers' deliveries ask for fresh ones too, so these are kept for a moment all the same.
-        held = secrets.json(secret, max_age=_FRESH_SECONDS) if fresh else secrets.json(secret)
-        return [_hook(entry) for entry in held.get(alias, [])]
-
-    return hooks_of
-
-
-def _hook(entry: Mapping[str, Any]) -> HookSecrets:
-    scope = entry.get("scope")
-    return HookSecrets(
-        secret_token=entry.get("secret_token"),
-        signing_token=entry.get("signing_token"),
-        entry_id=entry.get("id"),
-        scope=None if scope is None else HookScope(scope["kind"], scope["id"]),
-    )
+_PROJECT_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 class WebhookHTTP:
@@ -59,7 +35,10 @@ class WebhookHTTP:
             if not ALIAS_FORM.fullmatch(alias):
                 return json_answer(401, {"error": "invalid_token"})
             headers = {name: values[-1] for name, values in request.headers.items()}
-            self._log(self._receiver.receive(alias, headers, request.body))
+            told = self._receiver.receive(
+                alias, headers, request.body, project_id=_project_id(request)
+            )
+            self._log(told)
         except InvalidToken as exc:
             self._log(str(exc))
             return json_answer(401, {"error": "invalid_token"})
@@ -72,3 +51,9 @@ class WebhookHTTP:
             self._log(failure_text(request_id_of(event), exc))
             return json_answer(500, {"error": "server_error"})
         return json_answer(202, {})
+
+
+def _project_id(request: Request) -> int | None:
+    """Whose webhook it says that it is, by its URL: a hint, which its secrets have to prove."""
+    given = request.query.get("project", [])
+    return int(given[0]) if len(given) == 1 and _PROJECT_ID.fullmatch(given[0]) else None

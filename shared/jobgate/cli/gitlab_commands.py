@@ -8,7 +8,7 @@ import typer
 from jobgate.cli import inputs
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.errors import FINDINGS, UNKNOWN
-from jobgate.cli.gitlab_setup import connect_gitlab
+from jobgate.cli.gitlab_setup import JobHooksWish, connect_gitlab
 from jobgate.cli.gitlab_status import show_gitlab_status
 from jobgate.cli.token_rotation import DAYS_MAX, replace_token, rotate_token
 from jobgate.core.errors import InvalidRequest
@@ -29,6 +29,13 @@ def connect_command(
         Literal["auto", "projects"],
         typer.Option("--job-hooks", help="projects: without Premium, one per authorised project."),
     ] = "auto",
+    job_hooks_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--job-hooks-token-file",
+            help="With a token of its own the schedule makes them for projects authorised later.",
+        ),
+    ] = None,
     issuer: IssuerAlias = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -38,9 +45,12 @@ def connect_command(
     """
     if instance == (path is not None):
         raise InvalidRequest("Name a group or a project, or give --instance.")
+    wish = _wish(job_hooks_token_file) if job_hooks == "projects" else None
+    if wish is None and job_hooks_token_file is not None:
+        raise InvalidRequest("--job-hooks-token-file goes with --job-hooks projects.")
     connected = connect(context, stack, as_json=as_json)
     chosen = connected.registry.issuer(issuer)
-    if not connect_gitlab(connected, chosen, path, job_hooks=job_hooks == "projects"):
+    if not connect_gitlab(connected, chosen, path, job_hooks=wish):
         raise typer.Exit(FINDINGS)
 
 
@@ -75,3 +85,10 @@ def rotate_token_command(
         rotate_token(connected, chosen, days=days)
     else:
         replace_token(connected, chosen, inputs.bearer_token(given, "--token-file"))
+
+
+def _wish(token_file: Path | None) -> JobHooksWish:
+    if token_file is None:
+        return JobHooksWish(token=None)
+    given = inputs.read_file(token_file, "--job-hooks-token-file")
+    return JobHooksWish(token=inputs.bearer_token(given, "--job-hooks-token-file"))

@@ -16,20 +16,28 @@ from jobgate.cli import gitlab_tokens
 from jobgate.cli.errors import Refused
 from jobgate.cli.gitlab_tokens import RUN_TIME, STATUS
 from jobgate.cli.hooks import INSTANCE, Hooks, Made, Place
+from jobgate.cli.job_hooks import (
+    check_job_hooks_token,
+    keep_job_hooks,
+    make_job_hooks,
+    stored_job_hooks_token,
+)
 from jobgate.cli.set_up_api import VARIABLE, SetUpAPI, set_up_token
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.hook import HookScope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_tokens import TokenState
     from jobgate.core.issuer import Issuer
     from jobgate.ports import ConfigProjectItem
 
 BY_HOOK = "A job's end is told by the webhook: seen within seconds."
+BY_HOOK_NOW = (
+    "Projects that are authorised later get their webhook when this is run again, and are asked "
+    "about until then; with --job-hooks-token-file the schedule makes it."
+)
 BY_PROBE = (
     "A job's end is found by asking GitLab while the job is in use: seen within ProbeFloorSeconds "
     "(60 s). With --job-hooks projects GitLab tells it, within seconds."
@@ -40,8 +48,15 @@ SYSTEM_HOOK = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHooksWish:
+    """`--job-hooks projects`; `token` is for the schedule, to keep them up (None: as it is)."""
+
+    token: str | None
+
+
 def connect_gitlab(
-    connected: Connected, issuer: Issuer, path: str | None, *, job_hooks: bool
+    connected: Connected, issuer: Issuer, path: str | None, *, job_hooks: JobHooksWish | None
 ) -> bool:
     """Check the tokens, make or repair the webhooks and test them; true where nothing lacks.
 
@@ -51,14 +66,20 @@ def connect_gitlab(
     hooks = Hooks(connected, issuer, api, major=major_version(api("GET", "/version")))
     place = _place(api, path)
     tokens = check_stored_tokens(connected, issuer)
-    places, job_end = _places(connected, issuer, hooks, place, job_hooks=job_hooks)
+    places, job_end = _places(connected, issuer, hooks, place)
     made = hooks.make(places)
+    if job_end == BY_PROBE and job_hooks is not None:
+        made += make_job_hooks(connected, issuer, hooks)
+        if job_hooks.token is not None:
+            tokens.append(keep_job_hooks(connected, issuer, job_hooks.token))
+        is_kept = stored_job_hooks_token(connected, issuer) is not None
+        job_end = BY_HOOK if is_kept else f"{BY_HOOK} {BY_HOOK_NOW}"
     _tell(connected, tokens, made, job_end)
     return not any(hook.missing for hook in made) and not any(t.missing for t in tokens)
 
 
 def check_stored_tokens(connected: Connected, issuer: Issuer) -> list[TokenState]:
-    """The run-time token, and the one for commit statuses where there is one."""
+    """The run-time token, and those for commit statuses and job hooks where there are any."""
     now = connected.outside.clock()
     known = [project.project_id for project in config_projects(connected, issuer.alias)]
     found = []
@@ -76,7 +97,8 @@ def check_stored_tokens(connected: Connected, issuer: Issuer) -> list[TokenState
                     kind=kind, expires_at=None, days_left=None, missing=(lack,)
                 )
             )
-    return found
+    kept = stored_job_hooks_token(connected, issuer)
+    return found if kept is None else [*found, check_job_hooks_token(connected, issuer, kept)]
 
 
 def config_projects(connected: Connected, alias: str) -> list[ConfigProjectItem]:
@@ -109,7 +131,7 @@ def _place(api: SetUpAPI, path: str | None) -> Place:
 
 
 def _places(
-    connected: Connected, issuer: Issuer, hooks: Hooks, place: Place, *, job_hooks: bool
+    connected: Connected, issuer: Issuer, hooks: Hooks, place: Place
 ) -> tuple[list[Place], str]:
     """Where webhooks go, and how a job's end is then learned."""
     if place.scope.kind == "instance":
@@ -119,43 +141,27 @@ def _places(
     if hooks.is_offered(place.scope):
         return [place], BY_HOOK
     below = f"{place.path.lower()}/"
-    found = [p for p in _known_places(connected, issuer, authorised=job_hooks) if p.is_below(below)]
+    found = [p for p in _homes(connected, issuer) if p.path.lower().startswith(below)]
     if not found:
         raise Refused(
             "This GitLab offers no group webhooks (they need Premium), and no agent is registered "
             f"in a project below {place.path}: register one, then run this again."
         )
     connected.output.say("This GitLab offers no group webhooks, which need Premium.")
-    return [Place(scope=HookScope("project", p.project_id), path=p.path) for p in found], (
-        BY_HOOK if job_hooks else BY_PROBE
-    )
+    return found, BY_PROBE
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _KnownProject:
-    path: str
-    project_id: int
-
-    def is_below(self, prefix: str) -> bool:
-        return self.path.lower().startswith(prefix)
-
-
-def _known_places(connected: Connected, issuer: Issuer, *, authorised: bool) -> list[_KnownProject]:
-    """The configuration projects and, if wanted, the projects that their agents name."""
-    return sorted({*_each_known(connected, issuer, authorised=authorised)})
-
-
-def _each_known(
-    connected: Connected, issuer: Issuer, *, authorised: bool
-) -> Iterator[_KnownProject]:
-    for project in config_projects(connected, issuer.alias):
-        snapshots = read_snapshots(connected, issuer.alias, project.agents)
-        for snapshot in snapshots.values():
-            home = snapshot.config_project
-            yield _KnownProject(home.path, home.project_id)
-            if authorised:
-                for project_id, entry in snapshot.projects.items():
-                    yield _KnownProject(entry.path, project_id)
+def _homes(connected: Connected, issuer: Issuer) -> list[Place]:
+    """The configuration projects whose agents have a snapshot, by path."""
+    homes = {
+        snapshot.config_project.path: snapshot.config_project.project_id
+        for project in config_projects(connected, issuer.alias)
+        for snapshot in read_snapshots(connected, issuer.alias, project.agents).values()
+    }
+    return [
+        Place(scope=HookScope("project", project_id), path=path)
+        for path, project_id in sorted(homes.items())
+    ]
 
 
 def _tell(connected: Connected, tokens: list[TokenState], made: list[Made], job_end: str) -> None:

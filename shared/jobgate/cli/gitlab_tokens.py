@@ -58,9 +58,18 @@ def stored_token(connected: Connected, secret: str, alias: str) -> str | None:
 
 
 def check(
-    issuer: Issuer, token: str, kind: Kind, *, projects: Iterable[str | int], now: float
+    issuer: Issuer,
+    token: str,
+    kind: Kind,
+    *,
+    projects: Iterable[str | int],
+    now: float,
+    barred: Iterable[int] = (),
 ) -> TokenState:
-    """Whether the token is good, has its scope, and its role in each of these projects."""
+    """Whether the token is good, has its scope, and its role in each of these projects.
+
+    In those that are `barred` it may push nothing.
+    """
     api = SetUpAPI(issuer, token)
     status, body = api.ask("GET", "/personal_access_tokens/self")
     if status in (401, 403):
@@ -73,7 +82,7 @@ def check(
     if not set(kind.scopes) & set(body.get("scopes") or ()):
         missing.append(f"It lacks the scope {kind.scopes[0]}.")
     else:
-        missing += _reach(api, kind, projects)
+        missing += _reach(api, kind, projects, barred)
     return _state(kind, body, now, tuple(missing))
 
 
@@ -108,8 +117,10 @@ def _state(kind: Kind, body: Mapping[str, Any], now: float, missing: tuple[str, 
     )
 
 
-def _reach(api: SetUpAPI, kind: Kind, refs: Iterable[str | int]) -> Iterator[str]:
-    """What the token lacks in these projects: its sight, or its role there."""
+def _reach(
+    api: SetUpAPI, kind: Kind, refs: Iterable[str | int], barred: Iterable[int]
+) -> Iterator[str]:
+    """What the token lacks in these projects: its sight, or its role there; or has too much."""
     user = api("GET", "/user")
     if not isinstance(user, dict) or "id" not in user:
         raise Unavailable("GitLab doesn't say whose token it is.")
@@ -122,7 +133,18 @@ def _reach(api: SetUpAPI, kind: Kind, refs: Iterable[str | int]) -> Iterator[str
         may_read = kind.role <= REPORTER and project.get("visibility") != "private"
         if user.get("is_admin") is True or may_read:
             continue
-        member = api("GET", f"/projects/{project['id']}/members/all/{user['id']}") or {}
-        if int(member.get("access_level", 0)) < kind.role:
+        if _level(api, project["id"], user) < kind.role:
             path = project.get("path_with_namespace", ref)
             yield f"Its user is no {_ROLES[kind.role]} in {path}."
+    for project_id in barred:
+        if user.get("is_admin") is True or _level(api, project_id, user) >= DEVELOPER:
+            yield (
+                f"Its user may push to the configuration project {project_id}, and so grant itself "
+                "anything: take one who is no member there."
+            )
+
+
+def _level(api: SetUpAPI, project_id: int, user: Mapping[str, Any]) -> int:
+    """The user's role in a project, 0 for none."""
+    member = api("GET", f"/projects/{project_id}/members/all/{user['id']}") or {}
+    return int(member.get("access_level", 0))

@@ -8,19 +8,19 @@ Secrets Manager keeps every version of a day, and a hundred at most.
 
 from __future__ import annotations
 
-import base64
 import secrets
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import items
+from jobgate.adapters.gitlab_hooks import GitLabHooks, root
+from jobgate.adapters.hook_secrets import SHARED
 from jobgate.cli import stored_secrets
-from jobgate.cli.errors import Refused
-from jobgate.core.webhook import HookSecrets
+from jobgate.core.webhook import HookSecrets, signing_token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jobgate.cli.connect import Connected
     from jobgate.cli.set_up_api import SetUpAPI
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from jobgate.core.issuer import Issuer
 
 INSTANCE = 0  # the instance's id, as in the subject index
-_NAME = "Jobgate"
 _SIGNING_SINCE = 19
 # GitLab allows five test deliveries a minute; a warm function may take one to see new secrets.
 _TEST_PAUSES = (0.0, 5.0, 15.0, 20.0, 30.0)
-_SETTLE_SECONDS = 1.5
+SETTLE_SECONDS = 1.5
 _ARRIVAL_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 
@@ -64,25 +63,25 @@ class Hooks:
         self._connected = connected
         self._issuer = issuer
         self._api = api
-        self._signs = major >= _SIGNING_SINCE
-        self._url = f"{connected.registry.known_base_url()}/webhooks/gitlab/{issuer.alias}"
+        self.signs = major >= _SIGNING_SINCE
+        self._hooks = GitLabHooks(api, issuer, base_url=connected.registry.known_base_url())
 
     def make(self, places: Sequence[Place]) -> list[Made]:
         """Create each place's webhook, or repair the one that is there; raises Refused."""
         # GitLab 19 signs; whether it does for system hooks isn't documented, so these keep a token.
         fresh = [
-            new_secrets(signing=self._signs and place.scope.kind != "instance") for place in places
+            new_secrets(signing=self.signs and place.scope.kind != "instance") for place in places
         ]
         entries = [hook_entry(p.scope, made) for p, made in zip(places, fresh, strict=True)]
         secret = self._connected.stack.gitlab_hooks
         stored = stored_secrets.read_map(self._connected.aws, secret).get(self._issuer.alias) or []
         self._store([*stored, *entries])
         # A warm function may have read them a moment ago, and doesn't again within a second.
-        self._connected.outside.sleep(_SETTLE_SECONDS)
+        self._connected.outside.sleep(SETTLE_SECONDS)
         written: list[tuple[int, bool]] = []
         try:
             for place, made in zip(places, fresh, strict=True):
-                written.append(self._write(place, hook_body(place.scope, self._url, made)))
+                written.append(self._hooks.write(place.scope, made))
         finally:
             # Where it breaks off, the next one's answer may be lost, so both of its secrets stay.
             told = [entry["scope"] for entry in entries[: len(written)]]
@@ -92,23 +91,17 @@ class Hooks:
             Made(
                 scope=place.scope,
                 name=place.path,
-                url=self._url,
+                url=self._hooks.url,
                 created=created,
                 signed=entry["signing_token"] is not None,
-                missing=self._test(place.scope, hook_id, entry["id"]),
+                missing=self.test(place.scope, hook_id, entry["id"]),
             )
             for place, entry, (hook_id, created) in zip(places, entries, written, strict=True)
         ]
 
-    def remove(self, scope: HookScope) -> None:
-        """Delete this deployment's webhook of a place, if there is one; another's stays."""
-        for hook in list(self._api.pages(_root(scope))):
-            if hook.get("url") == self._url:
-                self._api("DELETE", f"{_root(scope)}/{hook['id']}")
-
     def is_offered(self, scope: HookScope) -> bool:
         """Whether this GitLab has webhooks for such a place: group webhooks need Premium."""
-        status, _ = self._api.ask("GET", f"{_root(scope)}?per_page=1")
+        status, _ = self._api.ask("GET", f"{root(scope)}?per_page=1")
         if status == 404:
             return False
         # Without the licence or without the role: an owner is refused for the first alone.
@@ -118,28 +111,7 @@ class Hooks:
         secret = self._connected.stack.gitlab_hooks
         stored_secrets.change_entry(self._connected.aws, secret, self._issuer.alias, entries)
 
-    def _write(self, place: Place, body: Mapping[str, Any]) -> tuple[int, bool]:
-        """The hook's id, and whether it's new. Of several of ours one is kept."""
-        scope = place.scope
-        mine = [hook for hook in self._api.pages(_root(scope)) if self._is_ours(hook)]
-        for double in mine[1:]:
-            self._api("DELETE", f"{_root(scope)}/{double['id']}")
-        if mine and self._api("PUT", f"{_root(scope)}/{mine[0]['id']}", body) is not None:
-            return int(mine[0]["id"]), False
-        for old in mine[:1]:  # GitLab before 17.2 can't change a system hook
-            self._api("DELETE", f"{_root(scope)}/{old['id']}")
-        answer = self._api("POST", _root(scope), body)
-        if answer is None:
-            raise Refused(f"This GitLab offers no webhook for the {scope.kind} {place.path}.")
-        return int(answer["id"]), True
-
-    def _is_ours(self, hook: Mapping[str, Any]) -> bool:
-        """By its address, or by name where the deployment's base URL has changed."""
-        url = str(hook.get("url", ""))
-        same_route = url.endswith(f"/webhooks/gitlab/{self._issuer.alias}")
-        return url == self._url or (hook.get("name") == _NAME and same_route)
-
-    def _test(self, scope: HookScope, hook_id: int, entry_id: str) -> str | None:
+    def test(self, scope: HookScope, hook_id: int, entry_id: str) -> str | None:
         """Have GitLab deliver a made-up push, and wait until it's seen here; else what lacks."""
         said = ""
         for pause in _TEST_PAUSES:
@@ -170,46 +142,24 @@ _NOT_SEEN = (
 
 def new_secrets(*, signing: bool) -> HookSecrets:
     """Fresh secrets of a webhook."""
-    token = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     return HookSecrets(
-        secret_token=secrets.token_urlsafe(32), signing_token=token if signing else None
+        secret_token=secrets.token_urlsafe(32),
+        signing_token=signing_token(secrets.token_bytes(32)) if signing else None,
     )
 
 
-def hook_entry(scope: HookScope, made: HookSecrets) -> dict[str, Any]:
+def hook_entry(scope: HookScope | None, made: HookSecrets) -> dict[str, Any]:
     """The form in the secret GitLabHooks, which the webhook's function reads.
 
-    `id` names these secrets where a delivery's arrival is noted; it's no secret.
+    `scope` is None for what all authorised projects share. `id` names these secrets where a
+    delivery's arrival is noted; it's no secret.
     """
     return {
         "id": str(uuid.uuid4()),
         "secret_token": made.secret_token,
         "signing_token": made.signing_token,
-        "scope": {"kind": scope.kind, "id": scope.id},
+        "scope": SHARED if scope is None else {"kind": scope.kind, "id": scope.id},
     }
-
-
-def hook_body(scope: HookScope, url: str, made: HookSecrets) -> dict[str, Any]:
-    """What GitLab is asked for (GitLab, webhooks APIs of projects, groups and the system)."""
-    body: dict[str, Any] = {
-        "name": _NAME,
-        "url": url,
-        "token": made.secret_token,
-        "push_events": True,
-        "tag_push_events": True,
-        "enable_ssl_verification": True,
-    }
-    if scope.kind == "instance":
-        # They carry no job events, but one for a push of more branches than have their own.
-        body["repository_update_events"] = True
-    else:
-        body["job_events"] = True
-    return body if made.signing_token is None else body | {"signing_token": made.signing_token}
-
-
-def _root(scope: HookScope) -> str:
-    """Where GitLab's API keeps a place's webhooks."""
-    return "/hooks" if scope.kind == "instance" else f"/{scope.kind}s/{scope.id}/hooks"
 
 
 def owns_group(api: SetUpAPI, group_id: int) -> bool:
@@ -230,7 +180,7 @@ def seen_with(connected: Connected, alias: str, scope: HookScope) -> str | None:
 def _test_target(scope: HookScope, hook_id: int) -> str:
     if scope.kind == "instance":
         return f"/hooks/{hook_id}"
-    return f"{_root(scope)}/{hook_id}/test/push_events"
+    return f"{root(scope)}/{hook_id}/test/push_events"
 
 
 def _said(status: int, answer: Any) -> str:

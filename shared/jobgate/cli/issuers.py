@@ -162,7 +162,12 @@ def remove(context: typer.Context, alias: Alias, stack: StackName, as_json: AsJS
         raise Refused(f"{alias!r} has {len(agents)} agents: remove them first.")
     connected.registry.remove_issuer(alias)
     secrets = connected.stack
-    for secret in (secrets.gitlab_tokens, secrets.gitlab_status_token, secrets.gitlab_hooks):
+    for secret in (
+        secrets.gitlab_tokens,
+        secrets.gitlab_status_token,
+        secrets.gitlab_hooks,
+        secrets.gitlab_job_hooks_token,
+    ):
         stored_secrets.change_entry(connected.aws, secret, alias, None)
     connected.output.say(f"{alias!r} is no longer trusted. Delete its webhooks in GitLab.")
     connected.output.result({"alias": alias, "removed": True})

@@ -37,6 +37,7 @@ class Stack:
     gitlab_tokens: str
     gitlab_status_token: str
     gitlab_hooks: str
+    gitlab_job_hooks_token: str
     refresh_queue_url: str
     refresh_dead_letter_queue_url: str
     cluster_secret_prefix: str
@@ -70,6 +71,7 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             gitlab_tokens=outputs["GitLabTokensArn"],
             gitlab_status_token=outputs["GitLabStatusTokenArn"],
             gitlab_hooks=outputs["GitLabHooksArn"],
+            gitlab_job_hooks_token=outputs["GitLabJobHooksTokenArn"],
             refresh_queue_url=outputs["RefreshQueueUrl"],
             refresh_dead_letter_queue_url=outputs["RefreshDeadLetterQueueUrl"],
             cluster_secret_prefix=outputs["ClusterSecretPrefix"],

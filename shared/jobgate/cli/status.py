@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters import agent_items, items
 from jobgate.cli import gitlab_calls
 from jobgate.cli.gitlab_status import hook_health
+from jobgate.cli.job_hooks import projects_with_job_hooks
 from jobgate.cli.output import age
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest, Unavailable
@@ -16,7 +17,7 @@ from jobgate.core.gitlab_token import days_left, ends_soon
 from jobgate.usecases.namespaces import NamespaceTree
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_status import HookHealth
@@ -43,6 +44,7 @@ class _Instances:
         self._exits = exits
         self._known: dict[str, tuple[NamespaceTree, GitLab] | str] = {}
         self._hooks: dict[str, list[HookHealth]] = {}
+        self._job_hooks: dict[str, frozenset[int] | None] = {}
 
     def now(self, project: ConfigProjectItem) -> _Now:
         asked = self._asked(project.issuer)
@@ -64,6 +66,14 @@ class _Instances:
         if alias not in self._hooks:
             self._hooks[alias] = hook_health(self._connected, alias)
         return self._hooks[alias]
+
+    def job_hooks(self, alias: str) -> frozenset[int] | None:
+        """The projects that have a webhook, None where nobody wanted one for each."""
+        if alias not in self._job_hooks:
+            own = {hook.id for hook in self.hooks(alias) if hook.kind == "project"}
+            found = projects_with_job_hooks(self._connected, alias)
+            self._job_hooks[alias] = None if found is None else found | own
+        return self._job_hooks[alias]
 
     def webhook(self, project: ConfigProjectItem, now: _Now) -> HookHealth | None:
         """The webhook that tells of this project's pushes; of several the one heard last."""
@@ -94,7 +104,9 @@ def show_status(connected: Connected) -> tuple[bool, bool]:
     """Print the table; whether there are findings, and whether something isn't known."""
     stored = connected.table.query("CONFIG_PROJECTS")
     found = [p for item in stored if (p := agent_items.config_project_of(item)) is not None]
-    homes = {(project.issuer, project.project_id) for project in found}
+    homes: dict[str, set[int]] = {}
+    for project in found:
+        homes.setdefault(project.issuer, set()).add(project.project_id)
     with contextlib.ExitStack() as exits:
         instances = _Instances(connected, exits)
         rows = [_row(connected, instances, project, homes) for project in found]
@@ -107,7 +119,7 @@ def _row(
     connected: Connected,
     instances: _Instances,
     project: ConfigProjectItem,
-    homes: Collection[tuple[str, int]],
+    homes: Mapping[str, Collection[int]],
 ) -> dict[str, Any]:
     snapshots = read_snapshots(connected, project.issuer, project.agents).values()
     now = instances.now(project)
@@ -119,7 +131,7 @@ def _row(
         *([project.last_error] if project.last_error else []),
         *(["the head isn't processed"] if now.head not in (None, project.last_commit) else []),
         *_hook_findings(hook, now),
-        *_job_hook_findings(project.issuer, snapshots, instances.hooks(project.issuer), homes),
+        *_job_hook_findings(snapshots, instances.job_hooks(project.issuer), homes[project.issuer]),
     ]
     return {
         "issuer": project.issuer,
@@ -160,17 +172,11 @@ def _hook_findings(hook: HookHealth | None, now: _Now) -> list[str]:
 
 
 def _job_hook_findings(
-    alias: str,
-    snapshots: Iterable[AgentSnapshot],
-    hooks: Sequence[HookHealth],
-    homes: Collection[tuple[str, int]],
+    snapshots: Iterable[AgentSnapshot], hooked: frozenset[int] | None, homes: Collection[int]
 ) -> list[str]:
-    """Authorised projects without a webhook, where `connect --job-hooks projects` made others."""
-    hooked = {hook.id for hook in hooks if hook.kind == "project"}
-    by_project = any((alias, project_id) not in homes for project_id in hooked)
-    if not by_project or any(hook.kind == "group" for hook in hooks):
-        return []
-    lacking = {i for snapshot in snapshots for i in snapshot.projects} - hooked
+    """Authorised projects without a webhook, where `connect --job-hooks projects` made some."""
+    named = {i for snapshot in snapshots for i in snapshot.projects}
+    lacking = set() if hooked is None else named - hooked - set(homes)
     if not lacking:
         return []
     remedy = "jobgate gitlab connect GROUP --job-hooks projects"

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.gitlab_hooks import GitLabHooks
+from jobgate.adapters.hook_secrets import scopes_in
+from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.cli import agent_ids, stored_secrets
 from jobgate.cli.cluster_access import role_name
 from jobgate.cli.cluster_rules import Holder, Impersonated, manifests
 from jobgate.cli.errors import Refused
-from jobgate.cli.hooks import Hooks
 from jobgate.cli.set_up_api import SetUpAPI, set_up_token
 from jobgate.core.agent import EKSCredential
 from jobgate.core.errors import Unavailable
@@ -107,9 +109,15 @@ def _hooks(connected: Connected) -> Iterator[tuple[str, HookScope]]:
             raise
         return
     for alias, entries in stored.items():
-        scopes = {(e["scope"]["kind"], int(e["scope"]["id"])) for e in entries if e.get("scope")}
-        for kind, scope_id in sorted(scopes):
-            yield alias, HookScope(kind, scope_id)
+        for scope in sorted({*scopes_in(entries), *_job_hooks(connected, alias)}):
+            yield alias, scope
+
+
+def _job_hooks(connected: Connected, alias: str) -> Iterator[HookScope]:
+    """Those of authorised projects, which the table knows."""
+    if _is_there(connected):
+        for project_id in DynamoDBMadeHooks(connected.aws, connected.stack.table).made(alias):
+            yield HookScope("project", project_id)
 
 
 def _agents(connected: Connected) -> Iterator[ClusterConnection]:
@@ -133,7 +141,7 @@ def _remove_hooks(connected: Connected, hooks: Sequence[tuple[str, HookScope]]) 
         issuer = issuers.get(alias)
         if issuer is not None:
             api = SetUpAPI(issuer, token)
-            made = Hooks(connected, issuer, api, major=0)
+            made = GitLabHooks(api, issuer, base_url=connected.registry.known_base_url())
             for of, scope in hooks:
                 if of == alias:
                     made.remove(scope)
@@ -224,7 +232,7 @@ def _left(
             yield Left(
                 f"the webhook of {scope.kind} {scope.id} of {alias!r}", "delete it in GitLab"
             )
-    yield Left("GitLab's run-time tokens", "revoke them in GitLab")
+    yield Left("GitLab's tokens that were stored", "revoke them in GitLab")
     reached = {cluster.server for cluster in removal.clusters}
     for agent in agents:
         if isinstance(agent.relay_credential, EKSCredential):

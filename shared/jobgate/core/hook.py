@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HookKind = Literal["project", "group", "instance"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class HookScope:
     """Whom a webhook belongs to; the instance's id is 0, as in the subject index."""
 
@@ -23,6 +23,14 @@ class HookScope:
 @dataclass(frozen=True, slots=True)
 class HookSeen:
     """A delivery that was authentic: the id of the secrets that proved it, and when (epoch)."""
+
+    entry_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HookMade:
+    """A webhook as GitLab was given it: the id of its secrets, and when (epoch)."""
 
     entry_id: str
     at: float

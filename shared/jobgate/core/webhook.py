@@ -12,10 +12,10 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobgate.core.hook import HookScope
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from jobgate.core.hook import HookScope
 
 _REPLAY_WINDOW_SECONDS = 300
 _SIGNATURES_MAX = 10
@@ -33,6 +33,30 @@ class HookSecrets:
     signing_token: str | None
     entry_id: str | None = None
     scope: HookScope | None = None
+
+
+def secrets_of_project(shared: HookSecrets, project_id: int) -> HookSecrets:
+    """The secrets of one project's webhook, made from those that all authorised projects share.
+
+    By HMAC-SHA256 (RFC 2104) of its id: who learns a project's, as its maintainers can by pointing
+    its webhook elsewhere, learns no other's, and they prove nothing about another project.
+    """
+
+    def derived(key: str, use: str) -> bytes:
+        return hmac.digest(key.encode(), f"{use} of project {project_id}".encode(), hashlib.sha256)
+
+    secret, signing = shared.secret_token, shared.signing_token
+    return HookSecrets(
+        secret_token=None if secret is None else derived(secret, "secret token").hex(),
+        signing_token=None if signing is None else signing_token(derived(signing, "signing token")),
+        entry_id=shared.entry_id,
+        scope=HookScope("project", project_id),
+    )
+
+
+def signing_token(key: bytes) -> str:
+    """A signing token in the form of Standard Webhooks, as GitLab takes it."""
+    return _KEY_PREFIX + base64.b64encode(key).decode()
 
 
 def proven_by(

@@ -32,14 +32,22 @@ class ReceiveWebhook:
     events: HookEvents
     clock: Clock
 
-    def receive(self, issuer: str, headers: Mapping[str, str], body: bytes) -> str:
+    def receive(
+        self,
+        issuer: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        project_id: int | None = None,
+    ) -> str:
         """Take one delivery; returns what came of it, for the log.
 
-        `issuer` is the alias in the path, header names are lower-case. Raises InvalidToken where no
-        known webhook sent it, Unavailable where that can't be told.
+        `issuer` is the alias in the path, header names are lower-case; `project_id` is whose
+        webhook it says that it is. Raises InvalidToken where no known webhook sent it, Unavailable
+        where that can't be told.
         """
         now = self.clock()
-        hook = self._sender(issuer, headers, body, now)
+        hook = self._sender(issuer, project_id, headers, body, now)
         self.sightings.note(issuer, hook, at=now)
         # Deduplicated by GitLab's own key and never by content: A, B and A again are three pushes.
         # Where both are there they are the same, and only the second is signed.
@@ -52,11 +60,16 @@ class ReceiveWebhook:
             return f"lost: {exc}"
 
     def _sender(
-        self, issuer: str, headers: Mapping[str, str], body: bytes, now: float
+        self,
+        issuer: str,
+        project_id: int | None,
+        headers: Mapping[str, str],
+        body: bytes,
+        now: float,
     ) -> HookSecrets:
         """The webhook that sent it; fresh secrets count before the known ones have aged."""
         for fresh in (False, True):
-            hooks = self.hooks_of(issuer, fresh=fresh)
+            hooks = self.hooks_of(issuer, project_id, fresh=fresh)
             hook = proven_by(headers, body, hooks=hooks, now=now)
             if hook is not None:
                 return hook

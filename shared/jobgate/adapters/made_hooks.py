@@ -1,0 +1,52 @@
+"""Which authorised projects were given a webhook: one small item a project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobgate.adapters import items
+from jobgate.adapters.aws_api import AWSError
+from jobgate.core.errors import Unavailable
+from jobgate.ports import MadeHooks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobgate.adapters.aws_api import AWSCall
+    from jobgate.core.hook import HookMade
+
+_PAGES_MAX = 100
+
+
+class DynamoDBMadeHooks(MadeHooks):
+    """In the table; every call raises Unavailable where it can't be had."""
+
+    def __init__(self, call: AWSCall, table: str) -> None:
+        self._call = call
+        self._table = table
+
+    def made(self, issuer: str) -> Mapping[int, HookMade]:
+        request: dict[str, Any] = {
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": items.hook_made_key(issuer, 0)["pk"]},
+        }
+        found: dict[int, HookMade] = {}
+        for _ in range(_PAGES_MAX):
+            answer = self._do("Query", request)
+            found |= dict(items.hook_made_of(item) for item in answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return found
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        raise Unavailable("more pages of webhooks than can be read")
+
+    def note(self, issuer: str, project_id: int, made: HookMade) -> None:
+        self._do("PutItem", {"Item": items.hook_made_item(issuer, project_id, made)})
+
+    def forget(self, issuer: str, project_id: int) -> None:
+        self._do("DeleteItem", {"Key": items.hook_made_key(issuer, project_id)})
+
+    def _do(self, action: str, request: Mapping[str, Any]) -> Any:
+        try:
+            return self._call("dynamodb", action, {"TableName": self._table, **request})
+        except AWSError as exc:
+            raise Unavailable(f"the table's webhooks can't be had: {exc.code}") from exc
