@@ -23,7 +23,8 @@ from local.installation import Installation
 from local.kubernetes.progress import TerminalProgress
 from local.process import ChildFailedError
 from local.stack import Stack
-from tests.role_flows import FLOWS, Flow, Stage, prepared
+from tests.role_flows import FLOWS
+from tests.role_stage import Flow, Stage, prepared
 from tests.role_table import BY_LAMBDA, FUNCTIONS, PAGE, Row, row_of, template_statements, with_rows
 from tests.support.iam import Statement, allows
 from tests.support.role_gate import Asked, RoleGate, role_gate
