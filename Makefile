@@ -114,6 +114,10 @@ simulation: .venv/.ready ## Count what a large deployment reads and writes, and 
 bench-revocation: setup ## Measure the seconds from a job's end, and from `jobgate revoke`, to refusal
 	@.venv/bin/python -m benchmarks.revocation
 
+.PHONY: release
+release: .venv/.ready .venv-release/.ready ## Build dist/ from the last commit: wheel, sdist, SBOMs, checksums
+	@.venv-release/bin/python -m local.release
+
 .PHONY: fmt
 fmt: .venv/.ready ## Format the code and mend what can be mended
 	@.venv/bin/ruff format .
@@ -122,9 +126,10 @@ fmt: .venv/.ready ## Format the code and mend what can be mended
 .PHONY: lock
 lock: .venv/.ready ## Lock the dependencies anew, with hashes and without addresses
 	@compile="$(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header"; \
-	$$compile pyproject.toml -o shared/requirements.txt; \
-	$$compile pyproject.toml --extra cli --group dev -o requirements/dev.txt; \
-	for group in bootstrap checkov go ministack sam; do \
+	$$compile --group layer -o shared/requirements.txt; \
+	$$compile pyproject.toml --group dev -o requirements/dev.txt; \
+	$$compile pyproject.toml -c requirements/dev.txt -o requirements/command.txt; \
+	for group in bootstrap checkov go ministack release sam; do \
 	  $$compile --group $$group -o requirements/$$group.txt; \
 	done; \
 	$$compile --group mutation -c requirements/dev.txt -o requirements/mutation.txt; \

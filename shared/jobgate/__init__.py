@@ -11,3 +11,5 @@ Three flows, one name each, and each reads from the outside in:
 `core` is pure: values in, values out. `ports` says what a flow needs from outside, `adapters` are
 the outside systems, one a file, and `wiring` puts them together.
 """
+
+__version__ = "0.1.0"

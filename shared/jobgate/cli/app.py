@@ -7,6 +7,7 @@ import typer
 from botocore.exceptions import BotoCoreError
 from typer.core import TyperGroup
 
+from jobgate import __version__
 from jobgate.cli import agent_rotation, agents, gitlab_commands, issuers, keys, queue, stop_commands
 from jobgate.cli import audit as auditing
 from jobgate.cli import decide as offline
@@ -56,8 +57,20 @@ app.command("rbac")(rbac)
 app.command("doctor")(doctor)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jobgate {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def jobgate() -> None:
+def jobgate(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
     """Lets GitLab CI jobs use Kubernetes clusters without a stored secret."""
 
 

@@ -1,0 +1,70 @@
+"""`make release`: dist/ from the last commit, the same bytes wherever and whenever it's built.
+
+The wheel and the source archive, an SBOM (CycloneDX) of the Lambda layer and one of the command,
+and SHA256SUMS. Times in them are the commit's (https://reproducible-builds.org, SOURCE_DATE_EPOCH).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_LOCKS = {"layer": "shared/requirements.txt", "command": "requirements/command.txt"}
+
+
+def main() -> int:
+    """Build it; refuses where the last commit isn't what is there."""
+    if _git("status", "--porcelain", "--untracked-files=no"):
+        print("Commit first: a release is built from the last commit.", file=sys.stderr)
+        return 1
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    dist.mkdir()
+    with tempfile.TemporaryDirectory(prefix="jobgate-release-") as folder:
+        source = Path(folder) / "source"
+        with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", "HEAD"))) as archive:
+            archive.extractall(source, filter="data")
+        build(source, dist, epoch=_git("log", "-1", "--format=%ct").decode().strip())
+    for each in sorted(dist.iterdir()):
+        print(each.relative_to(ROOT))
+    return 0
+
+
+def build(source: Path, dist: Path, *, epoch: str) -> None:
+    """Build a folder of sources into `dist`; `epoch` is the release's time in seconds."""
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "0"}  # noqa: TID251  a program of its own
+    version = _run(source, environment, "hatchling", "version").decode().strip()
+    _run(source, environment, "hatchling", "build", "-d", str(dist))
+    for name, lock in _LOCKS.items():
+        bill = str(dist / f"jobgate-{version}-{name}.cdx.json")
+        options = ("--short-PURLs", "--output-reproducible", "--pyproject", "pyproject.toml")
+        _run(source, environment, "cyclonedx_py", "requirements", lock, *options, "-o", bill)
+    sums = (f"{_sha256(each)}  {each.name}\n" for each in sorted(dist.iterdir()))
+    (dist / "SHA256SUMS").write_text("".join(sums))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _run(source: Path, environment: dict[str, str], module: str, *arguments: str) -> bytes:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(
+        command, cwd=source, env=environment, check=True, stdout=subprocess.PIPE
+    ).stdout
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
