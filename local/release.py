@@ -40,9 +40,15 @@ def main() -> int:
 
 def build(source: Path, dist: Path, *, epoch: str) -> None:
     """Build a folder of sources into `dist`; `epoch` is the release's time in seconds."""
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "0"}  # noqa: TID251  a program of its own
+    around = os.environ  # noqa: TID251  a program of its own
+    fixed = {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
+    environment = {**around, **fixed}
     version = _run(source, environment, "hatchling", "version").decode().strip()
     _run(source, environment, "hatchling", "build", "-d", str(dist))
+    # The bill of materials takes the version from here, where the package computes it.
+    project = source / "pyproject.toml"
+    stated = project.read_text().replace('dynamic = ["version"]', f'version = "{version}"')
+    project.write_text(stated)
     for name, lock in _LOCKS.items():
         bill = str(dist / f"jobgate-{version}-{name}.cdx.json")
         options = ("--short-PURLs", "--output-reproducible", "--pyproject", "pyproject.toml")
