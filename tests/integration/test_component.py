@@ -8,6 +8,8 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,6 @@ from tests.support.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from http.server import BaseHTTPRequestHandler
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
@@ -223,14 +224,92 @@ def self_signed(tmp_path: Path) -> Iterator[HTTPSServer]:
         yield running
 
 
+@pytest.mark.parametrize("keys", ["served", "cut off"])
 def test_wget_that_does_not_verify_is_told_and_sends_nothing(
-    image: Image, busybox: Path, self_signed: HTTPSServer
+    image: Image, busybox: Path, self_signed: HTTPSServer, keys: str
 ) -> None:
+    takes_any = [busybox, "wget", "-q", "-O", "/dev/null", f"{self_signed.url}/kubeconfig"]
+    subprocess.run(takes_any, env={"PATH": "/nowhere"}, check=True, capture_output=True)
+    if keys == "cut off":
+        # Who is on the way may let whatever goes before fail, and take what follows.
+        self_signed.answer_raw("/.well-known/jwks.json", b"")
     code, said = run(image.with_busybox(busybox), self_signed)
-    assert (code, "doesn't verify certificates, so the token isn't sent" in said) == (1, True)
-    # It was asked, so without the probe it would have had the token.
-    assert self_signed.count("/.well-known/jwks.json") == 1
+    assert (code, "wget doesn't verify certificates, so the token isn't sent" in said) == (1, True)
     assert not [asked for asked in self_signed.asked if asked.body]
+
+
+@pytest.mark.parametrize(
+    "words", ["", "-verify 100 -verify_return_error", "-verify 100 -verify_hostname localhost"]
+)
+def test_wget_that_leaves_out_a_word_to_openssl_is_not_trusted(
+    image: Image, server: HTTPSServer, words: str
+) -> None:
+    wget = image.runner.folder / "other-wget"
+    wget.write_text(f"#!/bin/sh\nexec openssl s_client -quiet -connect localhost:443 {words}\n")
+    wget.chmod(0o755)
+    code, said = run(image.with_tools().add("openssl").add("wget", wget), server)
+    assert (code, "wget doesn't verify certificates" in said) == (1, True)
+    assert server.asked == []
+
+
+def test_openssl_that_takes_any_certificate_is_told_and_sends_nothing(
+    image: Image, busybox: Path, server: HTTPSServer
+) -> None:
+    careless = image.runner.folder / "careless"
+    openssl = shutil.which("openssl")
+    careless.write_text(f'#!/bin/sh\nexec {openssl} s_client -quiet -connect "$4"\n')
+    careless.chmod(0o755)
+    # Nor does a proxy's refusal count as the server's.
+    image.runner.environment["http_proxy"] = "http://127.0.0.1:9"
+    code, said = run(image.with_busybox(busybox).add("openssl", careless), server)
+    assert (code, "openssl doesn't verify certificates" in said) == (1, True)
+    assert not [asked for asked in server.asked if asked.body]
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[str, list[bytes]]]:
+    """An HTTP proxy's address, and the bodies that it was sent in clear."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+            self.send_error(502)
+
+        do_POST = do_CONNECT = do_GET  # noqa: N815  the base's names
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's name
+            pass
+
+    listener = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{listener.server_port}", bodies
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+def test_proxy_gets_no_token_in_clear(
+    any_image: Image, server: HTTPSServer, proxy: tuple[str, list[bytes]]
+) -> None:
+    address, bodies = proxy
+    any_image.runner.environment |= dict.fromkeys(("http_proxy", "HTTP_PROXY"), address)
+    assert run(any_image, server)[0] == 0
+    any_image.runner.environment["https_proxy"] = address
+    run(any_image, server)
+    assert not [body for body in bodies if body]
+
+
+@pytest.mark.parametrize("client", ["curl", "wget"])
+def test_files_of_the_user_do_not_turn_verification_off(
+    image: Image, impostor: HTTPSServer, client: str
+) -> None:
+    (image.runner.folder / ".curlrc").write_text("insecure\n")
+    (image.runner.folder / ".wgetrc").write_text("check_certificate = off\n")
+    code, said = run(image.with_tools().add(client), impostor)
+    assert (code, "no kubeconfig" in said) == (1, True)
+    assert not [asked for asked in impostor.asked if asked.body]
 
 
 @pytest.mark.parametrize("client", ["curl", "wget"])
@@ -292,6 +371,16 @@ def test_curl_takes_the_exec_form_and_an_agent(
 ) -> None:
     run(image.with_tools().add("curl"), server, **inputs)
     assert [asked.target for asked in server.asked] == [target]
+
+
+def test_old_curl_takes_the_token_form(image: Image, server: HTTPSServer, tmp_path: Path) -> None:
+    old = tmp_path / "old-curl"
+    old.write_text(
+        f'#!/bin/sh\ntest "$1" != --fail-with-body || exit 2\nexec {shutil.which("curl")} "$@"\n'
+    )
+    old.chmod(0o755)
+    assert run(image.with_tools().add("curl", old), server)[0] == 0
+    assert server.asked[-1].target == "/kubeconfig"
 
 
 def test_wget_takes_the_token_form_and_can_not_take_the_other(
@@ -361,11 +450,14 @@ def test_every_common_shell_runs_it_and_stops_at_a_refusal(
         assert (code, json.loads(said)) == (0, CONFIG)
 
 
+@pytest.mark.parametrize("failing", ["answer", "kubectl"])
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 def test_shell_that_goes_on_after_failures_stops_all_the_same(
-    image: Image, server: HTTPSServer, shell: str
+    image: Image, server: HTTPSServer, shell: str, failing: str
 ) -> None:
-    server.answer("/kubeconfig", {"error_description": "No."}, status=403)
+    if failing == "answer":
+        server.answer("/kubeconfig", {"error_description": "No."}, status=403)
+    image.with_tools().add("curl").add("kubectl", shutil.which("false"))
     image.runner.shell = (shutil.which(shell) or "",)
     text = """
 deploy:
@@ -373,8 +465,25 @@ deploy:
   before_script: [set +e, !reference [.kubernetes-access, before_script]]
   script: [echo went on]
 """
-    code, said = run(image.with_tools().add("curl"), server, text)
+    code, said = run(image, server, text, context="acme/agents:production")
     assert (code, "went on" in said) == (1, False)
+
+
+def test_what_an_earlier_job_left_is_neither_used_nor_written_into(
+    any_image: Image, server: HTTPSServer
+) -> None:
+    folder = any_image.runner.project.with_name("project.tmp") / "jobgate-42"
+    folder.mkdir(parents=True)
+    kept = any_image.runner.folder / "kept"
+    kept.touch(0o666)
+    for name in ("kubeconfig", "kubeconfig.answer", "kubeconfig.new", "kubeconfig.form"):
+        (folder / name).symlink_to(kept)
+    assert run(any_image, server)[0] == 0
+    made = folder / "kubeconfig"
+    assert (made.is_symlink(), stat.S_IMODE(made.stat().st_mode)) == (False, 0o600)
+    server.answer("/kubeconfig", {"error_description": "No."}, status=403)
+    assert run(any_image, server)[0] == 1
+    assert (list(folder.iterdir()), kept.read_text()) == ([], "")
 
 
 @pytest.mark.parametrize("client", ["curl", "wget"])

@@ -127,6 +127,12 @@ def test_the_plugin_hands_the_token_over_by_standard_input_alone(plugin: Plugin)
     assert f"{b.BASE_URL}/credential?agent=top%2Fsub1%2Fagents%3Aprod" in plugin.arguments
 
 
+def test_the_plugin_lets_no_curlrc_turn_verification_off(plugin: Plugin) -> None:
+    plugin.run(JOBGATE_ID_TOKEN="canary")
+    # curl(1): only as the first argument.
+    assert plugin.arguments.splitlines()[0] == "-q"
+
+
 def test_the_plugin_reads_the_token_from_a_file(plugin: Plugin, tmp_path: Path) -> None:
     file = tmp_path / "id token"
     file.write_text("canary\n")

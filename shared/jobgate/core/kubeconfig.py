@@ -29,7 +29,7 @@ if [ -z "${JOBGATE_ID_TOKEN:-}" ]; then
   echo "Jobgate: set JOBGATE_ID_TOKEN or JOBGATE_ID_TOKEN_FILE to the job's ID token." >&2
   exit 1
 fi
-answer=$(printf %s "$JOBGATE_ID_TOKEN" | curl -sS --max-time 40 --fail-with-body \\
+answer=$(printf %s "$JOBGATE_ID_TOKEN" | curl -q -sS --max-time 40 --fail-with-body \\
   --data-urlencode token@- "$JOBGATE_CREDENTIAL_URL") || {
   status=$?
   printf 'Jobgate: %s\\n' "$answer" >&2
