@@ -30,7 +30,7 @@ TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
 PLAIN = ROOT / "docs" / "examples" / "kubernetes-access.yml"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.canary-of-a-token.signature"
 CONFIG = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
-TOOLS = ("sh", "sed", "head", "cat", "mkdir", "rm", "mv", "chmod", "dirname", "stat")
+TOOLS = ("sh", "sed", "cat", "mkdir", "rm", "mv", "chmod", "dirname", "stat")
 DEPLOY = """
 deploy:
   extends: .kubernetes-access
@@ -234,8 +234,23 @@ def test_wget_that_does_not_verify_is_told_and_sends_nothing(
         # Who is on the way may let whatever goes before fail, and take what follows.
         self_signed.answer_raw("/.well-known/jwks.json", b"")
     code, said = run(image.with_busybox(busybox), self_signed)
-    assert (code, "wget doesn't verify certificates, so the token isn't sent" in said) == (1, True)
+    assert (code, "wget isn't known to verify certificates, so the" in said) == (1, True)
     assert not [asked for asked in self_signed.asked if asked.body]
+
+
+def test_wget2_is_not_taken_for_gnu_wget(image: Image, server: HTTPSServer) -> None:
+    # Its 1.99 follows redirects whatever it is told, and ends well with a refusal.
+    wget = image.runner.folder / "wget2"
+    wget.write_text("#!/bin/sh\necho GNU Wget2 1.99.1 - multithreaded downloader\n")
+    wget.chmod(0o755)
+    code, said = run(image.with_tools().add("wget", wget), server)
+    assert (code, "wget isn't known to verify certificates" in said) == (1, True)
+
+
+def test_refusal_with_a_good_status_is_a_refusal(any_image: Image, server: HTTPSServer) -> None:
+    server.answer("/kubeconfig", {"error_description": "No agent names this project."})
+    code, said = run(any_image, server)
+    assert (code, "No agent names this project." in said) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +263,7 @@ def test_wget_that_leaves_out_a_word_to_openssl_is_not_trusted(
     wget.write_text(f"#!/bin/sh\nexec openssl s_client -quiet -connect localhost:443 {words}\n")
     wget.chmod(0o755)
     code, said = run(image.with_tools().add("openssl").add("wget", wget), server)
-    assert (code, "wget doesn't verify certificates" in said) == (1, True)
+    assert (code, "wget isn't known to verify certificates" in said) == (1, True)
     assert server.asked == []
 
 
@@ -327,7 +342,7 @@ def test_refusal_is_said_in_the_answers_words(
 def test_page_that_is_no_kubeconfig_is_refused(any_image: Image, server: HTTPSServer) -> None:
     server.answer("/kubeconfig", b"<html>captive portal</html>")
     code, said = run(any_image, server)
-    assert (code, "isn't Jobgate" in said) == (1, True)
+    assert (code, "the answer isn't one" in said) == (1, True)
 
 
 @pytest.mark.parametrize(
