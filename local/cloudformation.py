@@ -79,8 +79,14 @@ def _split(argument: list[Any], template: Mapping[str, Any]) -> Any:
     return text.split(argument[0]) if isinstance(text, str) else {"Fn::Split": argument}
 
 
+def _find_in_map(argument: list[Any], template: Mapping[str, Any]) -> Any:
+    name, first, second = evaluated(argument, template)
+    return template["Mappings"][name][first][second]
+
+
 _FUNCTIONS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
     "Ref": _ref,
+    "Fn::FindInMap": _find_in_map,
     "Fn::If": _if,
     "Fn::Equals": _equals,
     "Fn::Not": lambda argument, template: not evaluated(argument[0], template),

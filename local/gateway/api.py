@@ -17,7 +17,7 @@ _ANY_METHOD = "x-amazon-apigateway-any-method"
 _INTEGRATION = "x-amazon-apigateway-integration"
 _HEADER_VALUE = re.compile(r"'(.*)'|(context\.requestId)")
 _FUNCTION_IN_URI = re.compile(
-    r"/functions/\$\{(?P<id>[A-Za-z0-9]+)(\.Arn)?\}/(response-streaming-)?invocations"
+    r"/functions/\$\{(?P<id>[A-Za-z0-9]+?)(\.Arn|Alias[a-z]+)?\}/(response-streaming-)?invocations"
 )
 
 

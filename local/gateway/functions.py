@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_lambda.client import LambdaClient
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 # SAM names a layer's version after the resource and the first ten hex digits of its content's hash.
 _LAYER_HASH_DIGITS = 10
@@ -110,7 +111,7 @@ def _read(
 ) -> Function:
     if not task_root.is_dir():
         raise FileNotFoundError(f"{task_root} isn't there: run sam build first.")
-    deployed = client.get_function_configuration(FunctionName=name)
+    deployed = _deployed(client, name)
     logging = properties.get("LoggingConfig", {})
     return Function(
         name=name,
@@ -124,6 +125,16 @@ def _read(
         log_format=logging.get("LogFormat", "Text"),
         log_level=logging.get("ApplicationLogLevel"),
     )
+
+
+def _deployed(client: LambdaClient, name: str) -> FunctionConfigurationResponseTypeDef:
+    """What the function's one alias stands for; without an alias the function as it is."""
+    aliases = client.list_aliases(FunctionName=name)["Aliases"]
+    if len(aliases) > 1:
+        raise ValueError(f"{name} has several aliases; which one has its routes isn't looked up.")
+    if not aliases:
+        return client.get_function_configuration(FunctionName=name)
+    return client.get_function_configuration(FunctionName=name, Qualifier=aliases[0]["Name"])
 
 
 def _credentials(client_options: Mapping[str, Any], name: str) -> Credentials:

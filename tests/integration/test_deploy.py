@@ -25,7 +25,9 @@ from local.certificates import CertificateAuthority
 from local.process import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 SCHEDULE = "rate(1 minute)"
 
@@ -330,9 +332,36 @@ def physical_id(aws: AWS, logical_id: str) -> str:
 
 
 def environment(aws: AWS, logical_id: str) -> dict[str, str]:
+    return live(aws, logical_id)["Environment"]["Variables"]
+
+
+@pytest.fixture
+def again(aws: AWS) -> Iterator[Callable[[str], AWS]]:
+    """Deploys one more stack with this `AllowedIdentities`, into the same one each time."""
+    yield lambda allowed: aws.beside("again", {"AllowedIdentities": allowed})
+    cloudformation = boto3.client("cloudformation", **aws.client_options)
+    cloudformation.delete_stack(StackName="again")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="again")
+
+
+@pytest.mark.stack
+def test_a_parameters_new_value_is_live_with_the_deployment(again: Callable[[str], AWS]) -> None:
+    """The routes lead to an alias, which stands for a published version and not for what is new."""
+    versions = []
+    for allowed in ("gitlab:*", "other:*"):
+        deployed = again(allowed)
+        for logical_id in ("TokenExchangeFunction", "RelayFunction"):
+            assert environment(deployed, logical_id)["JOBGATE_ALLOWED_IDENTITIES"] == allowed
+        versions.append(live(deployed, "RelayFunction")["Version"])
+
+    assert versions == ["1", "2"]
+
+
+def live(aws: AWS, logical_id: str) -> FunctionConfigurationResponseTypeDef:
+    """What the routes lead to."""
     functions = boto3.client("lambda", **aws.client_options)
-    function = functions.get_function_configuration(FunctionName=physical_id(aws, logical_id))
-    return function["Environment"]["Variables"]
+    name = physical_id(aws, logical_id)
+    return functions.get_function_configuration(FunctionName=name, Qualifier="live")
 
 
 @pytest.mark.stack
