@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,6 +19,8 @@ import yaml
 
 from local.certificates import CertificateAuthority, ServerCertificate
 from local.kubernetes.cache import cache_root
+from local.kubernetes.clients import clients
+from local.kubernetes.progress import TerminalProgress
 from tests.support.https_server import HTTPSServer, https_server
 from tests.support.pipeline import InputError, component, job, jobs
 from tests.support.runner import Runner
@@ -29,7 +32,14 @@ ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
 PLAIN = ROOT / "docs" / "examples" / "kubernetes-access.yml"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.canary-of-a-token.signature"
-CONFIG = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
+CONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [],
+    "users": [],
+    "contexts": [],
+    "current-context": "acme/agents:production",
+}
 TOOLS = ("sh", "sed", "cat", "mkdir", "rm", "mv", "chmod", "dirname", "stat")
 DEPLOY = """
 deploy:
@@ -146,6 +156,46 @@ def test_job_has_its_kubeconfig_in_script_and_after_script(
     code, said = any_image.runner.run(found)
     assert (code, json.loads(said)) == (0, CONFIG)
     assert json.loads(any_image.runner.run(found, part="after_script")[1]) == CONFIG
+
+
+def test_no_choice_among_contexts_is_a_context_that_is_not_there(
+    any_image: Image, server: HTTPSServer
+) -> None:
+    # kubectl and helm would take the identity of the pod that they run in, the runner's.
+    names = ("acme/agents:production", "acme/agents:staging")
+    several = {**CONFIG, "contexts": [{"name": name, "context": {}} for name in names]}
+    del several["current-context"]
+    server.answer("/kubeconfig", several)
+    code, said = run(any_image, server)
+    written = json.loads(said)
+    assert code == 0
+    assert written.pop("current-context") == "none, so name one by the component's input context"
+    assert written == several
+
+
+@pytest.fixture(scope="module")
+def kubectl() -> Path:
+    environ = os.environ  # noqa: TID251  the user's cache folder
+    return clients(environ=environ, progress=TerminalProgress(sys.stderr)).kubectl
+
+
+@pytest.mark.parametrize("chosen", ["", "theirs"])
+def test_merged_kubeconfig_has_a_current_context_too(
+    image: Image, server: HTTPSServer, kubectl: Path, chosen: str
+) -> None:
+    names = ("acme/agents:production", "acme/agents:staging")
+    several = {**CONFIG, "contexts": [{"name": name, "context": {}} for name in names]}
+    del several["current-context"]
+    server.answer("/kubeconfig", several)
+    theirs = {**CONFIG, "contexts": [{"name": "theirs", "context": {}}], "current-context": chosen}
+    image.runner.files["KUBECONFIG"] = json.dumps(theirs)
+    image.with_tools().add("curl").add("kubectl", kubectl)
+    code, said = run(image, server, merge=True)
+    merged = yaml.safe_load(said)
+    assert code == 0
+    assert {entry["name"] for entry in merged["contexts"]} == {*names, "theirs"}
+    none = "none, so name one by the component's input context"
+    assert merged["current-context"] == (chosen or none)
 
 
 def test_token_travels_once_and_is_in_no_argument_list_log_or_file(
