@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.component_image import TEMPLATE
 from tests.support.pipeline import component
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "pipeline.md"
 EXAMPLES = ROOT / "docs" / "examples"
-TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
 TESTS = ROOT / "tests" / "e2e"
 FOLDERS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 _ROW = re.compile(r"^\| \[([a-z-]+)\]\(examples/([a-z-]+)/\.gitlab-ci\.yml\) \|", re.MULTILINE)

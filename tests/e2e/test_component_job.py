@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.cli.cluster_rules import RELAY_ACCOUNT
 
 from local.installation import AUDIENCE, STRANGER, WEB, context
+from tests.support.component_image import TEMPLATE
 from tests.support.pipeline import component, job
 from tests.support.runner import Runner
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from local.installation import Installation
     from local.stack import Stack
 
 pytestmark = pytest.mark.stack
 
-TEMPLATE = Path(__file__).parents[2] / "templates" / "kubernetes-access" / "template.yml"
 DEPLOY = """
 deploy:
   extends: .kubernetes-access

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from local.gitlab.environments import environment_slug, guessed_tier
 from local.installation import AUDIENCE, WEB
 from local.kubernetes.audit import audit_events
+from tests.support.component_image import TEMPLATE
 from tests.support.pipeline import Component, read
 from tests.support.pipeline_rules import when
 from tests.support.runner import Runner, expanded
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 COMPONENT = "$CI_SERVER_FQDN/acme/jobgate/kubernetes-access"
-TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
 _BRANCH = "main"
 
 
