@@ -11,7 +11,7 @@ import pytest
 from jobgate.cli.cluster_rules import RELAY_ACCOUNT
 
 from local.installation import AUDIENCE, STRANGER, WEB, context
-from tests.support.component_image import TEMPLATE
+from tests.support.component_image import TEMPLATE, Image
 from tests.support.pipeline import component, job
 from tests.support.runner import Runner
 
@@ -86,6 +86,20 @@ def test_components_job_uses_kubectl_and_helm(
 
     code, said = runner.run(found, part="after_script")
     assert (code, "configmap/kube-root-ca.crt" in said) == (0, True), said
+
+
+def test_image_without_curl_uses_gnu_wget(
+    stack: Stack, installation: Installation, tmp_path: Path
+) -> None:
+    image = Image(tmp_path, stack.authority).with_tools().add("wget")
+    image.add("kubectl", stack.clients.kubectl).add("helm", stack.clients.helm)
+    made = stack.gitlab.control.create_job(WEB, audience=AUDIENCE)
+    image.runner.environment["JOBGATE_ID_TOKEN"] = made.id_token
+
+    code, said = image.runner.run(a_job(stack, installation, DEPLOY))
+
+    assert code == 0, said
+    assert f"gitlab:ci_job:{made.id}" in said
 
 
 def test_stop_job_without_a_checkout_works_too(

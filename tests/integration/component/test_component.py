@@ -30,6 +30,11 @@ def test_job_has_its_kubeconfig_in_script_and_after_script(
     assert json.loads(any_image.runner.run(found, part="after_script")[1]) == CONFIG
 
 
+def test_url_may_end_with_a_slash(any_image: Image, server: HTTPSServer) -> None:
+    url = server.url.replace("127.0.0.1", "localhost") + "/"
+    assert json.loads(run(any_image, server, url=url)[1]) == CONFIG
+
+
 def test_jobs_own_before_script_keeps_it_by_reference(image: Image, server: HTTPSServer) -> None:
     text = """
 deploy:
