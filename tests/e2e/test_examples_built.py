@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +45,14 @@ def tofu() -> Path:
 
 
 @pytest.fixture(scope="module")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mirror(tmp_path_factory: pytest.TempPathFactory, tofu: Path) -> Path:
     """OpenTofu's configuration: providers come from a folder."""
     folder = tmp_path_factory.mktemp("providers")
-    platform = this_platform().replace("-", "_")
-    place = folder / "registry.opentofu.org" / "hashicorp" / "kubernetes" / VERSION / platform
+    asking = [tofu, f"-chdir={folder}", "providers"]
+    (folder / "ask.tf").write_text('provider "kubernetes" {}\n')
+    said = subprocess.run(asking, capture_output=True, text=True, check=True).stdout
+    (address,) = re.findall(r"provider\[([^]]+)\]", said)
+    place = folder / address / VERSION / this_platform().replace("-", "_")
     place.mkdir(parents=True)
     (place / f"{PROVIDER}_v{VERSION}").symlink_to(go_program(PROVIDER))
     configuration = folder / "tofurc"
