@@ -1,8 +1,8 @@
-"""`make roles`: no statement of a function's role is spare, and none is missing.
+"""`make roles`: no action of a statement of a function's role is spare, and none is missing.
 
 The whole stack runs, ministack with the deployed roles enforced and the gate before it for the
 conditions. Every flow of every function runs in a fresh process: with the whole role each must
-succeed, and without a statement one must fail. Each action, resource and leading key of a
+succeed, and without one action of a statement one must fail. Each resource and leading key of a
 statement must have been needed by a request that was seen. Writes docs/security.md's table.
 """
 
@@ -25,8 +25,16 @@ from local.process import ChildFailedError
 from local.stack import Stack
 from tests.role_flows import FLOWS
 from tests.role_stage import Flow, Stage, prepared
-from tests.role_table import BY_LAMBDA, FUNCTIONS, PAGE, Row, row_of, template_statements, with_rows
-from tests.support.iam import Statement, allows
+from tests.role_table import (
+    BY_LAMBDA,
+    FUNCTIONS,
+    PAGE,
+    Row,
+    rows_of,
+    template_statements,
+    with_rows,
+)
+from tests.support.iam import Statement, allows, listed
 from tests.support.role_gate import Asked, RoleGate, role_gate
 
 if TYPE_CHECKING:
@@ -73,11 +81,17 @@ class Roles:
         return [Statement.parse(each) for each in self.documents[function][2]["Statement"]]
 
     @contextmanager
-    def without(self, function: str, sid: str) -> Iterator[None]:
-        """While the block runs, the role lacks a statement, at ministack and at the gate."""
+    def without(self, function: str, sid: str, action: str) -> Iterator[None]:
+        """While the block runs, a statement lacks an action, at ministack and at the gate."""
         document = self.documents[function][2]
-        rest = [each for each in document["Statement"] if each["Sid"] != sid]
-        self._put(function, {**document, "Statement": rest})
+        rest = [
+            {
+                **each,
+                "Action": [a for a in listed(each["Action"]) if (each["Sid"], a) != (sid, action)],
+            }
+            for each in document["Statement"]
+        ]
+        self._put(function, {**document, "Statement": [each for each in rest if each["Action"]]})
         try:
             yield
         finally:
@@ -122,13 +136,16 @@ def _prove(stage: Stage, roles: Roles, gate: RoleGate) -> int:
     for function in FUNCTIONS:
         written = {each.sid: each for each in template_statements()[function]}
         for statement in roles.statements(function):
-            row = _row(stage, roles, gate, function, statement, seen)
-            rows.append(row_of(function, written[statement.sid], row.fails, row.refused_by))
-            print(f"{function} | {statement.sid} | {row.fails} | {row.refused_by}", flush=True)
-            problems += [] if row.fails else [f"spare: {function} {statement.sid}"]
+            for bare in rows_of(function, written[statement.sid]):
+                row = _row(stage, roles, gate, bare, statement, seen)
+                rows.append(row)
+                print(
+                    function, row.sid, row.action, row.fails, row.refused_by, sep=" | ", flush=True
+                )
+                problems += [] if row.fails else [f"spare: {function} {row.sid}: {row.action}"]
             problems += _spare_parts(function, statement, roles.statements(function), everything)
     PAGE.write_text(with_rows(PAGE.read_text(), rows))
-    print("\n".join(problems) or f"{len(rows)} statements: none is spare, none is missing.")
+    print("\n".join(problems) or f"{len(rows)} actions: none is spare, none is missing.")
     return bool(problems)
 
 
@@ -147,26 +164,28 @@ def _row(
     stage: Stage,
     roles: Roles,
     gate: RoleGate,
-    function: str,
+    bare: Row,
     statement: Statement,
     seen: Mapping[str, Sequence[Asked]],
 ) -> Row:
-    """What fails without a statement; nothing where it is spare."""
-    bare = Row(function, statement.sid, "", "")
-    if _LAMBDAS_OWN.issuperset(statement.actions):
+    """The row with what fails without its action; nothing where that is spare."""
+    if bare.action in _LAMBDAS_OWN:
         return replace(bare, fails=BY_LAMBDA, refused_by="-")
+    lone = replace(statement, actions=(bare.action,))
     needing = [
         flow
         for flow in FLOWS
-        if flow.function == function
-        and any(statement.matches(each.request) for each in seen[flow.name])
+        if flow.function == bare.function
+        and any(lone.matches(each.request) for each in seen[flow.name])
     ]
     for flow in needing:
         before = len(gate.asked)
-        with roles.without(function, statement.sid):
-            if _fails(flow, stage):
-                by = {each.refused_by for each in gate.asked[before:]} - {None}
-                return replace(bare, fails=flow.name, refused_by=", ".join(sorted(map(str, by))))
+        with roles.without(bare.function, bare.sid, bare.action):
+            failed = _fails(flow, stage)
+        by = {each.refused_by for each in gate.asked[before:] if each.refused_by}
+        # A flow that fails with nothing refused fails for a reason of its own.
+        if failed and by:
+            return replace(bare, fails=flow.name, refused_by=", ".join(sorted(by)))
     return bare
 
 
@@ -184,12 +203,13 @@ def _spare_parts(
     role: Sequence[Statement],
     seen: Sequence[Asked],
 ) -> Iterator[str]:
-    """Each part of a statement without which every request that was seen is still allowed."""
+    """Each resource and leading key that no request needed; the actions are taken out for real."""
     asked = [each.request for each in seen if each.role == function]
     for part, changed in statement.parts():
         rest = [changed if each == statement else each for each in role]
         needed = any(allows(role, request) and not allows(rest, request) for request in asked)
-        if not (needed or part in _LAMBDAS_OWN or _LAMBDAS_OWN.issuperset(statement.actions)):
+        judged = part in statement.actions or _LAMBDAS_OWN.issuperset(statement.actions)
+        if not (needed or judged):
             yield f"spare: {function} {statement.sid}: {part}"
 
 

@@ -20,21 +20,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/security.md"
 FUNCTIONS = ("gitlab_webhook", "config_refresh", "reconcile", "token_exchange", "relay")
 BY_LAMBDA = "what Lambda itself does"
-NOT_SHOWN = "not shown yet"
 _BEGIN, _END = "<!-- statements: written by make roles -->\n", "<!-- end of statements -->\n"
 _HEAD = (
-    "| role | statement | actions | on | without it fails | refused by |\n"
+    "| role | statement | action | on | without it fails | refused by |\n"
     "|---|---|---|---|---|---|\n"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A statement, what fails without it, and who refuses then."""
+    """A statement's action, what fails without it, and who refuses then."""
 
     function: str
     sid: str
-    actions: str
+    action: str
     on: str
     fails: str = ""
     refused_by: str = ""
@@ -51,12 +50,13 @@ def template_statements() -> Mapping[str, tuple[Statement, ...]]:
     return {function: statements_of(deployed, role_of(function)) for function in FUNCTIONS}
 
 
-def row_of(function: str, statement: Statement, fails: str = "", refused_by: str = "") -> Row:
-    """The table's row: with the items' keys where there are some, else with the resources."""
+def rows_of(function: str, statement: Statement) -> Iterator[Row]:
+    """The table's rows: with the items' keys where there are some, else with the resources."""
     keys = [value for _, _, values in statement.conditions for value in values]
     short = [re.sub(r"^arn:.*:(secret:)?", "", resource) for resource in statement.resources]
     on = ", ".join(f"`{value}`" for value in (keys or short))
-    return Row(function, statement.sid, ", ".join(statement.actions), on, fails, refused_by)
+    for action in statement.actions:
+        yield Row(function, statement.sid, action, on)
 
 
 def read_rows(page: str) -> Iterator[Row]:
@@ -70,7 +70,7 @@ def with_rows(page: str, rows: Iterable[Row]) -> str:
     """The page with these rows for the old ones."""
     before, _, rest = page.partition(_BEGIN)
     lines = (
-        f"| {r.function} | {r.sid} | {r.actions} | {r.on} | {r.fails} | {r.refused_by} |\n"
+        f"| {r.function} | {r.sid} | {r.action} | {r.on} | {r.fails} | {r.refused_by} |\n"
         for r in rows
     )
     return before + _BEGIN + _HEAD + "".join(lines) + _END + rest.partition(_END)[2]
