@@ -173,7 +173,26 @@ class Installation:
 
     def jobgate(self, *arguments: str, **secrets: str) -> str:
         """Run the operators' command; returns what it printed. Raises CommandFailedError."""
-        environment = {
+        done = subprocess.run(
+            [self.program, *arguments],
+            env=self.environment(**secrets),
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise CommandFailedError(f"jobgate {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    @property
+    def program(self) -> Path:
+        """The operators' command."""
+        return Path(sys.executable).parent / "jobgate"
+
+    def environment(self, **secrets: str) -> dict[str, str]:
+        """What the operators' command runs with."""
+        return {
             **self.stack.aws.environment,
             **secrets,
             "JOBGATE_STACK": self.stack.aws.stack_name,
@@ -183,17 +202,6 @@ class Installation:
             "NO_COLOR": "1",
             "COLUMNS": "100",
         }
-        done = subprocess.run(
-            [Path(sys.executable).parent / "jobgate", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        if done.returncode not in (0, 1):
-            raise CommandFailedError(f"jobgate {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout
 
     def _active(self) -> int:
         """How many agents have a configuration in force."""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import select
+import signal
+import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import boto3
 import pytest
 
-from local.installation import WEB, Installation
+from local.installation import WEB, CommandFailedError, Installation
 from local.job import JobShell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from local.stack import Stack
 
 pytestmark = pytest.mark.stack
 
+TRIES = 8
 LOGS = {"TokenExchangeFunction": "TokenExchangeLogName", "RelayFunction": "RelayLogName"}
 
 
@@ -58,6 +64,48 @@ def test_the_id_of_a_refused_exchange_finds_its_record(
 
     assert (record["type"], record["reason"]) == ("exchange", "job_finished")
     assert record["job_id"] == job.job.id
+
+
+def test_records_are_searched_and_followed_by_what_they_hold(
+    stack: Stack, installation: Installation
+) -> None:
+    job = JobShell.start(stack, WEB)
+    assert job.fetch().code == 0
+    records: dict[str, dict[str, object]] = {}
+    with following(installation, "--job", str(job.job.id)) as lines:
+        # What was decided before it looks for the first time isn't shown.
+        for _ in range(TRIES):
+            refused = job.run("kubectl --as=somebody get --raw /version --request-timeout=20s")
+            (printed,) = re.findall(r"decision ([0-9a-f-]{36})", refused.output)
+            records[printed] = audited(stack, installation, printed)[0]
+            if select.select([lines], [], [], 3)[0]:
+                break
+        while (followed := json.loads(lines.readline()))["decision_id"] not in records:
+            assert (followed["type"], followed["job_id"]) == ("exchange", job.job.id)
+
+    assert followed == records[followed["decision_id"]]
+    wanted = ("--job", str(job.job.id), "--outcome", "refused", "--json")
+    found = {
+        each["decision_id"]: each for each in json.loads(installation.jobgate("audit", *wanted))
+    }
+    assert found == records
+    with pytest.raises(CommandFailedError, match="No record"):
+        installation.jobgate("audit", "--job", str(job.job.id), "--reason", "stopped")
+
+
+@contextlib.contextmanager
+def following(installation: Installation, *options: str) -> Iterator[IO[str]]:
+    """The lines of `jobgate audit --follow --json`, which ends well by Ctrl-C."""
+    command = [installation.program, "audit", "--follow", "--json", *options]
+    with subprocess.Popen(
+        command, env=installation.environment(), stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            assert child.stdout is not None
+            yield child.stdout
+        finally:
+            child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
 
 
 def audited(stack: Stack, installation: Installation, decision_id: str) -> list[dict[str, object]]:

@@ -9,11 +9,11 @@ from typer.core import TyperGroup
 
 from jobgate import __version__
 from jobgate.cli import agent_rotation, agents, gitlab_commands, issuers, keys, queue, stop_commands
-from jobgate.cli import audit as auditing
 from jobgate.cli import decide as offline
 from jobgate.cli import explain as online
 from jobgate.cli import lint as linting
 from jobgate.cli.agent_register import Kubeconfig, Namespace
+from jobgate.cli.audit_command import audit_command
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.cli.doctor import doctor
 from jobgate.cli.errors import FINDINGS, UNKNOWN, exit_code, sentence
@@ -55,6 +55,7 @@ app.command("revoke")(stop_commands.revoke)
 app.command("restore")(stop_commands.restore)
 app.command("rbac")(rbac)
 app.command("doctor")(doctor)
+app.command("audit")(audit_command)
 
 
 def _say_version(wanted: bool) -> None:
@@ -206,24 +207,6 @@ def explain_command(
     connected = connect(context, stack, as_json=as_json)
     text = read_file(claims, "--claims")
     online.show(connected, online.explain(connected, text, issuer=issuer, agent=agent))
-
-
-@app.command("audit")
-def audit_command(
-    context: typer.Context,
-    decision_id: Annotated[str, typer.Argument(metavar="DECISION", help="What kubectl printed.")],
-    *,
-    stack: StackName,
-    hours: Annotated[int, typer.Option("--hours", min=1, help="How far back.")] = 24,
-    as_json: AsJSON = False,
-) -> None:
-    """Show the records of one decision. Exit code 3 where none is found."""
-    connected = connect(context, stack, as_json=as_json)
-    records = auditing.audit(connected, decision_id, hours=hours)
-    auditing.show(connected, records)
-    if not records:
-        connected.output.say(f"No record of the last {hours} hours has this id; see --hours.")
-        raise typer.Exit(UNKNOWN)
 
 
 def main() -> None:
