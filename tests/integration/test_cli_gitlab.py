@@ -190,7 +190,10 @@ def test_without_premium_a_group_without_agents_is_told_what_to_do(
     stack: OperatorsStack, gitlab: Control
 ) -> None:
     gitlab.set_instance(tier="free")
-    list_agent(stack, path="topmost/agents")
+    group = f"top-{uuid.uuid4().hex}"
+    gitlab.create_group(group, visibility="public")
+    elsewhere = gitlab.create_project(f"{group}/agents", visibility="public")
+    list_agent(stack, project=elsewhere["id"], path=f"{group}/agents")
 
     answer = connect(stack, "top")
 

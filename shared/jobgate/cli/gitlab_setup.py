@@ -23,7 +23,6 @@ from jobgate.cli.job_hooks import (
     stored_job_hooks_token,
 )
 from jobgate.cli.set_up_api import VARIABLE, SetUpAPI, set_up_token
-from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.hook import HookScope
 
@@ -66,7 +65,7 @@ def connect_gitlab(
     hooks = Hooks(connected, issuer, api, major=major_version(api("GET", "/version")))
     place = _place(api, path)
     tokens = check_stored_tokens(connected, issuer)
-    places, job_end = _places(connected, issuer, hooks, place)
+    places, job_end = _places(connected, issuer, hooks, place, api)
     made = hooks.make(places)
     if job_end == BY_PROBE and job_hooks is not None:
         made += make_job_hooks(connected, issuer, hooks)
@@ -131,7 +130,7 @@ def _place(api: SetUpAPI, path: str | None) -> Place:
 
 
 def _places(
-    connected: Connected, issuer: Issuer, hooks: Hooks, place: Place
+    connected: Connected, issuer: Issuer, hooks: Hooks, place: Place, api: SetUpAPI
 ) -> tuple[list[Place], str]:
     """Where webhooks go, and how a job's end is then learned."""
     if place.scope.kind == "instance":
@@ -141,7 +140,7 @@ def _places(
     if hooks.is_offered(place.scope):
         return [place], BY_HOOK
     below = f"{place.path.lower()}/"
-    found = [p for p in _homes(connected, issuer) if p.path.lower().startswith(below)]
+    found = [p for p in _homes(connected, issuer, api) if p.path.lower().startswith(below)]
     if not found:
         raise Refused(
             "This GitLab offers no group webhooks (they need Premium), and no agent is registered "
@@ -151,17 +150,18 @@ def _places(
     return found, BY_PROBE
 
 
-def _homes(connected: Connected, issuer: Issuer) -> list[Place]:
-    """The configuration projects whose agents have a snapshot, by path."""
-    homes = {
-        snapshot.config_project.path: snapshot.config_project.project_id
-        for project in config_projects(connected, issuer.alias)
-        for snapshot in read_snapshots(connected, issuer.alias, project.agents).values()
-    }
-    return [
-        Place(scope=HookScope("project", project_id), path=path)
-        for path, project_id in sorted(homes.items())
-    ]
+def _homes(connected: Connected, issuer: Issuer, api: SetUpAPI) -> list[Place]:
+    """The configuration projects that the token sees, by their present paths.
+
+    Of an agent that was registered a moment ago nothing may have been read yet.
+    """
+    places = []
+    for project in config_projects(connected, issuer.alias):
+        found = api("GET", f"/projects/{project.project_id}")
+        if found is not None:
+            scope = HookScope("project", project.project_id)
+            places.append(Place(scope=scope, path=str(found["path_with_namespace"])))
+    return sorted(places, key=lambda place: place.path)
 
 
 def _tell(connected: Connected, tokens: list[TokenState], made: list[Made], job_end: str) -> None:

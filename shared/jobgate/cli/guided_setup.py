@@ -144,17 +144,6 @@ def setup(
                 as_json=as_json,
             ),
         )
-    hooks = hooks or _asked("Group or project to connect (nothing: none now)", asking=asking)
-    if hooks and asking and VARIABLE not in outside_of(context).environment:
-        output.say(f"Left out: put a set-up token into {VARIABLE}, and run this again.")
-    elif hooks:
-        place = hooks
-        steps.run(
-            "gitlab",
-            lambda: gitlab_commands.connect_command(
-                context, path=place, stack=stack, as_json=as_json
-            ),
-        )
     agent = agent or _asked("First agent, GROUP/PROJECT:NAME (nothing: none now)", asking=asking)
     if agent:
         project, colon, name = agent.rpartition(":")
@@ -174,6 +163,17 @@ def setup(
                 kubeconfig=kubeconfig,
                 namespace=namespace,
                 as_json=as_json,
+            ),
+        )
+    hooks = hooks or _asked("Group or project to connect (nothing: none now)", asking=asking)
+    if hooks and asking and VARIABLE not in outside_of(context).environment:
+        output.say(f"Left out: put a set-up token into {VARIABLE}, and run this again.")
+    elif hooks:
+        place = hooks
+        steps.run(
+            "gitlab",
+            lambda: gitlab_commands.connect_command(
+                context, path=place, stack=stack, as_json=as_json
             ),
         )
     _end(context, stack, output, steps, agent)
