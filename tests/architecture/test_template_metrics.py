@@ -108,6 +108,27 @@ def test_undecided_is_every_reason_that_means_unknown(resources: dict[str, Any])
         assert set(re.findall(r'reason = "(\w+)"', pattern)) == unknown
 
 
+def test_two_rounds_that_can_not_renew_a_clusters_token_wake_somebody(
+    resources: dict[str, Any],
+) -> None:
+    """The pattern's fields are `usecases/renewal.py`'s, whose lines test_renewal compares."""
+    told = resources["CredentialFailuresFilter"]["Properties"]
+    alarm = resources["CredentialFailuresAlarm"]["Properties"]
+
+    assert told["FilterPattern"] == '{ $.type = "cluster_credential" && $.error = * }'
+    assert told["LogGroupName"] == {"Ref": "ReconcileLogGroup"}
+    (metric,) = told["MetricTransformations"]
+    assert (alarm["MetricName"], metric["MetricValue"]) == (metric["MetricName"], "1")
+    judged = ("Statistic", "Period", "EvaluationPeriods", "Threshold", "ComparisonOperator")
+    assert {name: alarm[name] for name in judged} == {
+        "Statistic": "Sum",
+        "Period": 300,
+        "EvaluationPeriods": 2,
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+    }
+
+
 def test_dashboard_is_json(resources: dict[str, Any]) -> None:
     widgets = json.loads(dashboard(resources))["widgets"]
 

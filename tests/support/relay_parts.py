@@ -276,6 +276,7 @@ class Clusters(ClusterGateway):
         self.sent: list[UpstreamRequest] = []
         self.to: list[ClusterConnection] = []
         self.certificates: list[ClientCertificate | None] = []
+        self.deadlines: list[float] = []
         self.answer: Answer | Exception = Answer(
             200, (("Content-Type", "application/json"),), [b"{}"]
         )
@@ -295,6 +296,7 @@ class Clusters(ClusterGateway):
         self.sent.append(request)
         self.to.append(cluster)
         self.certificates.append(certificate)
+        self.deadlines.append(deadline)
         for _ in self.waiting:
             meanwhile()
         return self.answer

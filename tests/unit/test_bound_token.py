@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 
 import jwt
@@ -39,6 +40,9 @@ def test_a_token_of_a_clock_that_runs_ahead_is_not_due() -> None:
         "opaque",
         "a.b.c",
         "a.!!!.c",
+        a_service_account_token(NOW, NOW + HOUR).replace(".", ".!!!!", 1),
+        f"a.{base64.urlsafe_b64encode(b'[' * 100_000).decode()}.c",
+        a_service_account_token(NOW, 10**400),
         "..",
         jwt.encode({}, "k" * 32),
         signed(exp=NOW + HOUR, iat=NOW, sub="an issuer's of somebody else"),
@@ -112,6 +116,7 @@ def test_the_answers_token_is_taken() -> None:
         b"[]",
         b"canary",
         b'{"status": null}',
+        b"[" * 100_000,
         b'{"status": {"token": 7}}',
         b'{"status": {"token": "canary"}}',
         json.dumps(

@@ -177,5 +177,7 @@ def test_a_credential_is_not_shown_when_it_is_printed() -> None:
 def test_what_is_kept_is_bounded(aws: SecretsManager) -> None:
     for number in range(100):
         aws.values[f"x{number}"] = '{"token": "abc"}'
-        aws.secrets.fetch(Credential(kind="token", secret=f"x{number}"))
-    assert len(aws.secrets._read) == 64
+        credential = Credential(kind="token", secret=f"x{number}")
+        refused = aws.secrets.fetch(credential)
+        aws.secrets.renewed(credential, refused=refused)
+    assert len(aws.secrets._read) == len(aws.secrets._renewed) == 64

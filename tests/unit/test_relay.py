@@ -210,7 +210,10 @@ class _Refusing(Clusters):
     def send(self, *args: Any, **options: Any) -> UpstreamResponse:
         answer = super().send(*args, **options)
         given = dict(self.sent[-1].headers).get("Authorization")
-        return answer if given == f"Bearer {self.good}" else Answer(401, (), [b"{}"])
+        if given == f"Bearer {self.good}":
+            return answer
+        self.refusal = Answer(401, (), [b"{}"])
+        return self.refusal
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
@@ -223,6 +226,7 @@ def test_a_renewed_credential_fails_no_request(parts: RelayParts, method: str) -
     first, second = parts.clusters.sent
     assert ("Authorization", "Bearer relay-token") in first.headers
     assert ("Authorization", "Bearer new-token") in second.headers
+    assert parts.clusters.refusal.closed
     assert [h for h in first.headers if h[0] != "Authorization"] == [
         h for h in second.headers if h[0] != "Authorization"
     ]

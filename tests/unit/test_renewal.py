@@ -19,7 +19,7 @@ from tests.support.service_account_tokens import a_service_account_token
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobgate.core.agent import ClusterConnection
+    from jobgate.core.agent import ClusterConnection, ClusterCredential
     from jobgate.core.bound_token import BoundToken
     from jobgate.core.cluster_credential import ClusterSecret
 
@@ -33,7 +33,7 @@ AGENT_TOKEN = a_service_account_token(NOW, NOW + HOUR, account="jobgate-agent")
 class System(AgentConnections, StoredCredentials, TokenRequests):
     """Agents with their secrets, one cluster, and what was told. Values may be exceptions."""
 
-    def __init__(self, **connections: ClusterConnection | Exception) -> None:
+    def __init__(self, **connections: ClusterConnection | Exception | None) -> None:
         self.clock = FakeClock()
         self.clusters = {int(name[1:]): value for name, value in connections.items()} or {
             1: a_cluster(relay_credential=RELAY, agent_credential=AGENT)
@@ -211,9 +211,17 @@ def test_what_has_no_end_that_we_know_is_left_alone(secret: ClusterSecret) -> No
     assert system.asked == []
 
 
-def test_eks_has_nothing_to_renew_and_is_not_read() -> None:
-    eks = EKSCredential(cluster="prod", region="eu-central-1")
-    system = System(n1=a_cluster(relay_credential=eks, agent_credential=None))
+@pytest.mark.parametrize(
+    "credential",
+    [
+        EKSCredential(cluster="prod", region="eu-central-1"),
+        Credential(kind="cert", secret="relay"),
+    ],
+)
+def test_what_is_no_token_has_nothing_to_renew_and_is_not_read(
+    credential: ClusterCredential,
+) -> None:
+    system = System(n1=a_cluster(relay_credential=credential, agent_credential=None))
     system.secrets = {}
     system.clock.advance(HOUR)
 
@@ -243,13 +251,14 @@ def test_an_agents_token_is_asked_for_with_the_relays_certificate() -> None:
 
 def test_one_agents_failure_holds_up_no_other() -> None:
     good = a_cluster(relay_credential=RELAY, agent_credential=None)
-    system = System(n1=Unavailable("an item that can't be read"), n2=good)
+    system = System(n1=Unavailable("an item that can't be read"), n2=good, n3=None)
     system.clock.advance(HOUR / 2)
 
     lines = {line["agent_id"]: line for line in system.run()}
 
     assert lines[1]["error"] == "an item that can't be read"
     assert lines[2]["renewed"] is True
+    assert lines.keys() == {1, 2}
 
 
 @pytest.mark.parametrize(("first", "tried"), [(0, [1, 2, 3, 4]), (58, [59, 60, 1, 2])])

@@ -63,6 +63,7 @@ def test_a_token_is_asked_for_with_the_given_bearer_and_nobody_else() -> None:
         ("Authorization", f"Bearer {OLD}"),
     )
     assert asking.clusters.certificates == [None]
+    assert asking.clusters.deadlines == [asking.clock.now + 7]
     assert asking.answer.closed
 
 

@@ -6,6 +6,10 @@ import pytest
 from jobgate import wiring
 from jobgate.adapters.commit_statuses import GitLabCommitStatuses
 from jobgate.core.settings import Settings
+from jobgate.usecases.job_hooks import JobHooks
+from jobgate.usecases.reconcile import Reconcile
+from jobgate.usecases.renewal import Renewal
+from jobgate.usecases.token_watch import TokenWatch
 
 if TYPE_CHECKING:
     from jobgate.usecases.exchange import Exchange
@@ -66,3 +70,26 @@ def test_the_refresh_compiles_by_the_deployments_settings(
 def test_a_setting_that_is_not_understood_stops_the_start(name: str) -> None:
     with pytest.raises(ValueError, match="JOBGATE_INSTANCE_WIDE"):
         getattr(wiring, name)(ENVIRONMENT | {"JOBGATE_INSTANCE_WIDE": "perhaps"})
+
+
+def test_a_round_queues_refreshes_first_and_leaves_time_for_what_comes_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    names = ("JOBGATE_GITLAB_HOOKS_SECRET", "JOBGATE_GITLAB_JOB_HOOKS_TOKEN_SECRET")
+    handler = wiring.reconcile(ENVIRONMENT | dict.fromkeys(names, "arn:x"))
+    done: list[tuple[str, float | None]] = []
+
+    def queue(_: Reconcile) -> int:
+        done.append(("refreshes", None))
+        return 3
+
+    monkeypatch.setattr(wiring, "_clock", lambda: 1000.0)
+    monkeypatch.setattr(Reconcile, "run", queue)
+    monkeypatch.setattr(Renewal, "run", lambda _, until: done.append(("renewal", until)))
+    monkeypatch.setattr(TokenWatch, "run", lambda _: done.append(("tokens", None)))
+    monkeypatch.setattr(JobHooks, "run", lambda _, kept, until: done.append(("hooks", until)))
+
+    assert handler({}, None) == {"queued": 3}
+
+    assert done == [("refreshes", None), ("renewal", 1020.0), ("tokens", None), ("hooks", 1035.0)]
