@@ -73,6 +73,17 @@ class Patient:
     def output(self, name: str) -> str:
         return self.stack.aws.outputs[name]
 
+    def resource(self, kind: str) -> str:
+        """The name of the deployment's only resource of this type."""
+        client = self.aws("cloudformation")
+        found = client.describe_stack_resources(StackName=self.stack.aws.stack_name)
+        (name,) = (
+            each["PhysicalResourceId"]
+            for each in found["StackResources"]
+            if each["ResourceType"] == kind
+        )
+        return str(name).rpartition("/")[2].rpartition("|")[2]
+
     @property
     def table(self) -> Table:
         return Table(BotoAWS(self._session()), self.output("TableName"))
@@ -223,8 +234,8 @@ def seed_dead_letter(p: Patient) -> Iterator[None]:
 @contextlib.contextmanager
 def seed_schedule_off(p: Patient) -> Iterator[None]:
     scheduler = p.aws("scheduler")
-    name = scheduler.list_schedules()["Schedules"][0]["Name"]
-    found = scheduler.get_schedule(Name=name)
+    # The deployment's own: the account has one for each deployment.
+    found = scheduler.get_schedule(Name=p.resource("AWS::Scheduler::Schedule"))
     kept = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
     same = {key: found[key] for key in kept}
     scheduler.update_schedule(**same, State="DISABLED")
