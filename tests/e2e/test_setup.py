@@ -172,6 +172,7 @@ def test_at_a_terminal_it_asks_for_what_was_not_given(place: Place, tmp_path: Pa
 
     assert code == 0, said
     assert place.set_up_token not in said
+    assert "… a test event of project" in said
     snippet = said.partition("A job's part of .gitlab-ci.yml:")[2]
     place.use(re.sub(r"(?m)^  ", "", snippet.replace("\r", "")), tmp_path / "job")
 

@@ -244,6 +244,7 @@ def _made(
 
 def _tried(connected: Connected, agent: registration.NewAgent, agent_id: int) -> Iterator[Finding]:
     """The whole way once; a warm relay learns of a new GitLab instance and of keys in a while."""
+    connected.output.progress("the way through the relay to the cluster")
     for _ in range(max(1, round(connected.stack.bounds.issuers_max_age / _PAUSE_SECONDS))):
         answer = relay_check.ask_relay(connected, agent.issuer, agent_id)
         if answer.error != relay_check.NOT_KNOWN_YET:

@@ -113,6 +113,7 @@ class Hooks:
 
     def test(self, scope: HookScope, hook_id: int, entry_id: str) -> str | None:
         """Have GitLab deliver a made-up push, and wait until it's seen here; else what lacks."""
+        self._connected.output.progress(f"a test event of {scope.kind} {scope.id}")
         said = ""
         for pause in _TEST_PAUSES:
             self._connected.outside.sleep(pause)

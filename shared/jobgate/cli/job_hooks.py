@@ -43,6 +43,7 @@ def make_job_hooks(connected: Connected, issuer: Issuer, hooks: Hooks) -> list[M
     _store(connected, issuer, [*stored, entry])
     # A warm function may have read them a moment ago, and doesn't again within a second.
     connected.outside.sleep(SETTLE_SECONDS)
+    connected.output.progress("the webhooks of the authorised projects")
     token = set_up_token(connected.outside.environment)
     api = GitLabWrites(issuer, token, seconds=SECONDS, proof=PROOF)
     gitlab = GitLabHooks(api, issuer, base_url=connected.registry.known_base_url())

@@ -60,6 +60,7 @@ def redrive(connected: Connected) -> tuple[int, int]:
                 continue
             _move(connected, source, message, run)
             moved += 1
+        connected.output.progress(f"{moved} messages are given back")
     return moved, len(back)
 
 

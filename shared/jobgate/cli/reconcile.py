@@ -181,6 +181,7 @@ def _read_anew(connected: Connected) -> int:
                 f"GitLab hasn't confirmed {', '.join(left)}: mend that or remove their agents, "
                 "then run this again; until then everything is denied."
             )
+        connected.output.progress(f"{len(left)} configurations aren't confirmed yet")
         connected.outside.sleep(_POLL_SECONDS)
     return len(projects)
 

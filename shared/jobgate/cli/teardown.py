@@ -140,6 +140,7 @@ def _remove_hooks(connected: Connected, hooks: Sequence[tuple[str, HookScope]]) 
     for alias in dict.fromkeys(alias for alias, _ in hooks):
         issuer = issuers.get(alias)
         if issuer is not None:
+            connected.output.progress(f"the webhooks of {alias}")
             api = SetUpAPI(issuer, token)
             made = GitLabHooks(api, issuer, base_url=connected.registry.known_base_url())
             for of, scope in hooks:
@@ -195,6 +196,7 @@ def _remove_stack(connected: Connected) -> None:
     (found,) = connected.aws("cloudformation", "DescribeStacks", name)["Stacks"]
     by_id = {"StackName": found["StackId"]}
     connected.aws("cloudformation", "DeleteStack", name)
+    connected.output.progress("CloudFormation deletes the stack")
     deadline = connected.outside.clock() + _STACK_SECONDS
     while True:
         stack = connected.aws("cloudformation", "DescribeStacks", by_id)["Stacks"][0]
