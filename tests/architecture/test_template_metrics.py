@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jobgate.adapters.log import failure_line, failure_text
 from jobgate.core.reasons import Reason
 
 from local.sam_template import translate
@@ -147,3 +149,24 @@ def of_type(resources: dict[str, Any], kind: str) -> dict[str, Any]:
         for name, resource in resources.items()
         if resource["Type"] == kind
     }
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        ("TokenExchange", json.dumps({"message": failure_text("r-1", ValueError("secret"))})),
+        ("GitlabWebhook", json.dumps({"message": failure_text("r-1", ValueError("secret"))})),
+        ("Relay", failure_line("r-1", "ValueError")),
+    ],
+)
+def test_an_answer_of_500_is_counted_by_the_line_that_it_leaves(
+    resources: dict[str, Any], function: str, line: str
+) -> None:
+    """A new version's bug is no error of Lambda's: the function answers."""
+    made = resources[f"{function}FailuresFilter"]["Properties"]
+    found = re.fullmatch(r'\{ \$\.(\w+) = "([^"]+)" \}', made["FilterPattern"])
+
+    assert found
+    assert fnmatch.fnmatchcase(json.loads(line)[found[1]], found[2])
+    assert made["LogGroupName"] == {"Ref": f"{function}LogGroup"}
+    assert made["MetricTransformations"][0]["MetricName"] == "InternalFailures"

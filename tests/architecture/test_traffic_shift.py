@@ -115,6 +115,7 @@ def test_a_new_version_that_alarms_is_taken_back(canary: dict[str, Any], functio
     alarms = {alarm["Name"]["Ref"] for alarm in group["AlarmConfiguration"]["Alarms"]}
     policy = resources[f"{function}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
 
+    assert "InternalFailuresAlarm" in alarms
     assert {f"{name.removesuffix('Function')}ErrorsAlarm" for name in SHIFTED} <= alarms
     assert all(resources[alarm]["Type"] == "AWS::CloudWatch::Alarm" for alarm in alarms)
     assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
