@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobgate.adapters.aws_api import AWSError
 from moto import mock_aws
 
 from tests.support.operators_stack import NOW, OperatorsStack
@@ -30,8 +31,11 @@ class LoggedStack(OperatorsStack):
 
     lines: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
     patterns: list[str] = field(default_factory=list)
+    refusals: Iterator[bool] = field(default_factory=lambda: iter(()))
 
     def __call__(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        if operation == "FilterLogEvents" and next(self.refusals, False):
+            raise AWSError("ThrottlingException")
         if operation != "FilterLogEvents":
             return super().__call__(service, operation, request)
         self.patterns.append(request["filterPattern"])
@@ -210,3 +214,23 @@ def test_a_record_cannot_rewrite_the_terminal_that_follows_it(stack: LoggedStack
     stack.meanwhile = lambda: (_ for _ in ()).throw(KeyboardInterrupt())
 
     assert "\x1b" not in stack.run("audit", "--follow").out
+
+
+@pytest.mark.parametrize(("failures", "code"), [(4, 0), (5, 3)])
+def test_following_outlives_a_few_failed_calls(
+    stack: LoggedStack, failures: int, code: int
+) -> None:
+    a_record(stack, at=NOW + 1, job_id=3)
+    stack.refusals = iter([True] * failures)
+    rounds = iter([False] * 5)
+
+    def meanwhile() -> None:
+        if next(rounds, True):
+            raise KeyboardInterrupt
+
+    stack.meanwhile = meanwhile
+
+    answer = stack.run("audit", "--follow", "--json")
+
+    assert answer.code == code
+    assert len(answer.out.splitlines()) == (1 if code == 0 else 0)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobgate.adapters.aws_api import AWSError
 from jobgate.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _FIRST = ("type", "at", "outcome", "reason")
 _POLL_SECONDS = 2.0
 # CloudWatch Logs shows a line some seconds after its time, and not in the order of times.
 _LATE_SECONDS = 30.0
+_FAILURES_MAX = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +70,20 @@ def search(
 
 
 def follow(connected: Connected, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """Records as they come, until somebody interrupts it."""
+    """Records as they come, until somebody interrupts it, or five calls in a row fail."""
     started = connected.outside.clock()
     shown: dict[str, int] = {}
+    failures = 0
     while True:
         since = int(max(started, connected.outside.clock() - _LATE_SECONDS) * 1000)
-        events = sorted(_records(connected, wanted, since), key=lambda each: each["timestamp"])
+        try:
+            events = sorted(_records(connected, wanted, since), key=lambda each: each["timestamp"])
+            failures = 0
+        except (AWSError, Unavailable):
+            # CloudWatch limits how often it's asked; what it holds comes with a later answer.
+            events, failures = [], failures + 1
+            if failures == _FAILURES_MAX:
+                raise
         for event in events:
             name = str(event.get("eventId") or (event["timestamp"], event["message"]))
             if name not in shown:
