@@ -115,7 +115,7 @@ bench-revocation: setup ## Measure the seconds from a job's end, and from `jobga
 	@.venv/bin/python -m benchmarks.revocation
 
 .PHONY: release
-release: .venv/.ready .venv-release/.ready ## Build dist/ from the last commit: wheel, sdist, SBOMs, checksums
+release: .venv/.ready .venv-sam/.ready .venv-release/.ready ## Build dist/ from the last commit: wheel, functions, SBOMs, sums
 	@.venv-release/bin/python -m local.release
 
 .PHONY: fmt

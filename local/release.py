@@ -1,7 +1,8 @@
 """`make release`: dist/ from the last commit, the same bytes wherever and whenever it's built.
 
-The wheel and the source archive, an SBOM (CycloneDX) of the Lambda layer and one of the command,
-and SHA256SUMS. Times in them are the commit's (https://reproducible-builds.org, SOURCE_DATE_EPOCH).
+The wheel and the source archive, the built functions with their template, an SBOM (CycloneDX) of
+the Lambda layer and one of the command, and SHA256SUMS. Times in them are the commit's
+(https://reproducible-builds.org, SOURCE_DATE_EPOCH).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +48,7 @@ def build(source: Path, dist: Path, *, epoch: str) -> None:
     environment = {**around, **fixed}
     version = _run(source, environment, "hatchling", "version").decode().strip()
     _run(source, environment, "hatchling", "build", "-d", str(dist))
+    _zip(_built_functions(source, environment), dist / f"jobgate-{version}-aws.zip", int(epoch))
     # The bill of materials takes the version from here, where the package computes it.
     project = source / "pyproject.toml"
     stated = project.read_text().replace('dynamic = ["version"]', f'version = "{version}"')
@@ -55,6 +59,40 @@ def build(source: Path, dist: Path, *, epoch: str) -> None:
         _run(source, environment, "cyclonedx_py", "requirements", lock, *options, "-o", bill)
     sums = (f"{_sha256(each)}  {each.name}\n" for each in sorted(dist.iterdir()))
     (dist / "SHA256SUMS").write_text("".join(sums))
+
+
+def _built_functions(source: Path, environment: dict[str, str]) -> Path:
+    """What `sam build` makes for the template's own Python and CPU; exits where it can't."""
+    built = source / ".aws-sam/release"
+    given = {name: each for name, each in environment.items() if "JOBGATE_TARGET" not in name}
+    fixed = {
+        "JOBGATE_PIP": f"{ROOT / '.venv/bin/python'} -m pip",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "SAM_CLI_TELEMETRY": "0",
+        "__SAM_CLI_APP_DIR": str(source / ".aws-sam/cli"),
+    }
+    command = [str(ROOT / ".venv-sam/bin/sam"), "build", "--build-dir", str(built)]
+    done = subprocess.run(
+        command, cwd=source, env=given | fixed, check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"sam build failed.\n{done.stderr}")
+    if not any((built / "SharedLayer").rglob("*.pyc")):
+        # Whether it's there may not hang on the machine.
+        sys.exit("A release needs a Python of the functions' version, to compile the bytecode.")
+    return built
+
+
+def _zip(folder: Path, archive: Path, epoch: int) -> None:
+    """In the order of names, at one time, with no more of a mode than whether it's executable."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in files:
+            name = file.relative_to(folder).as_posix()
+            entry = zipfile.ZipInfo(name, time.gmtime(epoch)[:6])
+            mode = 0o100755 if file.stat().st_mode & 0o100 else 0o100644
+            entry.external_attr = mode << 16
+            packed.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _sha256(file: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
@@ -64,6 +66,46 @@ def test_the_installed_command_checks_a_configuration(installed: Path, tmp_path:
     assert run(installed, "lint", folder=tmp_path) == "No findings.\n"
 
 
+def test_the_installed_command_decides_about_a_job(installed: Path, tmp_path: Path) -> None:
+    agents = tmp_path / ".gitlab/agents"
+    (agents / "production").mkdir(parents=True)
+    (agents / "production/config.yaml").write_text("ci_access: {projects: [{id: acme/shop}]}\n")
+    instance = {
+        "v": 1,
+        "settings": {},
+        "users": [],
+        "groups": [{"id": 1, "full_path": "acme", "parent_id": None}],
+        "projects": [
+            {"id": 50, "path_with_namespace": "acme/agents", "namespace_id": 1},
+            {"id": 100, "path_with_namespace": "acme/shop", "namespace_id": 1},
+        ],
+        "agents": [{"id": 7, "name": "production", "project_id": 50}],
+    }
+    claims = {
+        "namespace_id": "1",
+        "project_id": "100",
+        "project_path": "acme/shop",
+        "job_project_id": "100",
+        "job_project_path": "acme/shop",
+        "job_namespace_id": "1",
+        "user_login": "dana",
+        "pipeline_id": "7001",
+        "pipeline_source": "push",
+        "job_id": "9001",
+        "ref": "main",
+        "ref_protected": "true",
+    }
+    (tmp_path / "instance.json").write_text(json.dumps(instance))
+    (tmp_path / "claims.json").write_text(json.dumps(claims))
+
+    options = ("--agents", agents, "--instance", "instance.json", "--claims", "claims.json")
+    found = json.loads(run(installed, "decide", *options, "--json", folder=tmp_path))
+
+    assert [(each["context"], each["allowed"]) for each in found["agents"]] == [
+        ("acme/agents:production", True)
+    ]
+
+
 def test_the_installed_command_prints_a_clusters_least_rights(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -119,35 +161,71 @@ def test_the_changelog_names_no_other_version_as_its_newest() -> None:
     assert headings[0] in {"Unreleased", jobgate.__version__}
 
 
-@pytest.mark.long
-def test_two_builds_of_a_release_are_the_same_bytes(tmp_path: Path) -> None:
-    """In two folders, at two times, with two umasks."""
-    run("make", ".venv-release/.ready", folder=ROOT, HOME=str(Path.home()))
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, bytes]]:
+    """Files by name, built in two folders, one after the other, with two umasks."""
+    folder = tmp_path_factory.mktemp("releases")
+    around = dict(os.environ)  # noqa: TID251  as `make`
+    run("make", ".venv-sam/.ready", ".venv-release/.ready", folder=ROOT, **around)
     built = []
     for name, umask in (("one", 0o022), ("two", 0o077)):
-        source, dist = tmp_path / name / "source", tmp_path / name / "dist"
+        source, dist = folder / name / "source", folder / name / "dist"
         before = os.umask(umask)
         try:
-            run("git", "clone", "--quiet", ROOT, source, folder=tmp_path)
+            run("git", "clone", "--quiet", ROOT, source, folder=folder)
             dist.mkdir()
             script = (
                 "import sys; from pathlib import Path; from local.release import build; "
                 "build(Path(sys.argv[1]), Path(sys.argv[2]), epoch='1700000000')"
             )
-            run(RELEASE, "-c", script, source, dist, folder=ROOT)
+            run(RELEASE, "-c", script, source, dist, folder=ROOT, **around)
         finally:
             os.umask(before)
         built.append({file.name: file.read_bytes() for file in dist.iterdir()})
+    return built
 
-    assert built[0].keys() == {
+
+@pytest.mark.long
+def test_two_builds_of_a_release_are_the_same_bytes(releases: list[dict[str, bytes]]) -> None:
+    one, two = releases
+
+    assert one.keys() == {
+        f"jobgate-{jobgate.__version__}-aws.zip",
         f"jobgate-{jobgate.__version__}-command.cdx.json",
         f"jobgate-{jobgate.__version__}-layer.cdx.json",
         f"jobgate-{jobgate.__version__}-py3-none-any.whl",
         f"jobgate-{jobgate.__version__}.tar.gz",
         "SHA256SUMS",
     }
-    assert [name for name in built[0] if built[0][name] != built[1][name]] == []
-    bill = json.loads(built[0][f"jobgate-{jobgate.__version__}-layer.cdx.json"])
+    assert [name for name in one if one[name] != two[name]] == []
+    sums = dict(line.split("  ")[::-1] for line in one["SHA256SUMS"].decode().splitlines())
+    assert sums == {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in one.items()
+        if name != "SHA256SUMS"
+    }
+
+
+@pytest.mark.long
+def test_a_release_holds_what_its_template_deploys(releases: list[dict[str, bytes]]) -> None:
+    packed = releases[0][f"jobgate-{jobgate.__version__}-aws.zip"]
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        names = archive.namelist()
+        template = archive.read("template.yaml").decode()
+        runtime = archive.getinfo("SharedLayer/bin/streaming-runtime").external_attr >> 16
+
+    # Globals name the sources' folder, which each function replaces.
+    folders = set(re.findall(r"^ {6}(?:Code|Content)Uri: (\S+)$", template, re.MULTILINE))
+    assert len(folders) == 6
+    assert {name.partition("/")[0] for name in names} == {"template.yaml", *folders}
+    assert runtime == 0o100755
+    assert "SharedLayer/python/jobgate/core/__pycache__/authorization.cpython-313.pyc" in names
+
+
+@pytest.mark.long
+def test_a_releases_bill_of_materials_is_the_layers_lock(releases: list[dict[str, bytes]]) -> None:
+    bill = json.loads(releases[0][f"jobgate-{jobgate.__version__}-layer.cdx.json"])
+
     parts = {f"{each['name']}=={each['version']}" for each in bill["components"]}
     assert parts == pins("shared/requirements.txt")
     component = bill["metadata"]["component"]
