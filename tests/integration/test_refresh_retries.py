@@ -13,6 +13,7 @@ import pytest
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.adapters.refresh_batch import RefreshBatch
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
+from jobgate.cli.output import Output
 from jobgate.cli.queue import redrive
 from jobgate.core.errors import Throttled, Unavailable
 from jobgate.usecases.hook_events import HookEvents
@@ -184,7 +185,8 @@ def test_a_message_that_fails_again_at_once_is_given_back_once_a_run(call: AWSCa
     stack = SimpleNamespace(
         refresh_dead_letter_queue_url=consumer.dead, refresh_queue_url=consumer.url
     )
-    connected = cast("Connected", SimpleNamespace(aws=aws, stack=stack))
+    output = Output(as_json=True)
+    connected = cast("Connected", SimpleNamespace(aws=aws, stack=stack, output=output))
 
     assert redrive(connected) == (2, 2)
 
