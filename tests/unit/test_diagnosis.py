@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.adapters.aws_api import AWSError
-from jobgate.cli import diagnosis, preflight
-from jobgate.cli.diagnosis import AgentFacts, HookFacts, IssuerFacts, ProjectFacts, StackFacts
+from jobgate.cli import agent_diagnosis, gitlab_diagnosis, preflight, stack_diagnosis
+from jobgate.cli.agent_diagnosis import AgentFacts
+from jobgate.cli.gitlab_diagnosis import HookFacts, IssuerFacts, ProjectFacts
 from jobgate.cli.preflight import AccountFacts
 from jobgate.cli.relay_check import RelayAnswer
+from jobgate.cli.stack_diagnosis import StackFacts
 from jobgate.core.connection_check import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from jobgate.cli.diagnosis import Finding
+    from jobgate.cli.finding import Finding
 
 STACK = StackFacts(
     base_url="https://j.test/live",
@@ -91,8 +93,8 @@ def codes(found: Iterable[Finding]) -> list[str]:
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
-    found = [*diagnosis.of_stack(STACK), *diagnosis.of_issuer(ISSUER)]
-    assert [*found, *diagnosis.of_project(PROJECT), *diagnosis.of_agent(AGENT)] == []
+    found = [*stack_diagnosis.of_stack(STACK), *gitlab_diagnosis.of_issuer(ISSUER)]
+    assert [*found, *gitlab_diagnosis.of_project(PROJECT), *agent_diagnosis.of_agent(AGENT)] == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     ],
 )
 def test_faults_of_the_stack(changes: dict[str, Any], expected: list[str]) -> None:
-    assert codes(diagnosis.of_stack(replace(STACK, **changes))) == expected
+    assert codes(stack_diagnosis.of_stack(replace(STACK, **changes))) == expected
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_faults_of_the_stack(changes: dict[str, Any], expected: list[str]) -> No
     ],
 )
 def test_faults_of_gitlab(changes: dict[str, Any], expected: list[str]) -> None:
-    assert codes(diagnosis.of_issuer(replace(ISSUER, **changes))) == expected
+    assert codes(gitlab_diagnosis.of_issuer(replace(ISSUER, **changes))) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_faults_of_gitlab(changes: dict[str, Any], expected: list[str]) -> None:
     ],
 )
 def test_faults_of_a_project(changes: dict[str, Any], expected: list[str]) -> None:
-    assert codes(diagnosis.of_project(replace(PROJECT, **changes))) == expected
+    assert codes(gitlab_diagnosis.of_project(replace(PROJECT, **changes))) == expected
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_faults_of_a_project(changes: dict[str, Any], expected: list[str]) -> No
     ],
 )
 def test_faults_of_an_agent(changes: dict[str, Any], expected: list[str]) -> None:
-    assert codes(diagnosis.of_agent(replace(AGENT, **changes))) == expected
+    assert codes(agent_diagnosis.of_agent(replace(AGENT, **changes))) == expected
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,10 @@ def test_faults_between_the_relay_and_the_cluster(
     name: str, change: dict[str, Any], expected: list[str]
 ) -> None:
     changed = [replace(o, **change) if o.name == name else o for o in HEALTHY.outcomes]
-    assert codes(diagnosis.of_cluster("agent x", RelayAnswer(outcomes=tuple(changed)))) == expected
+    assert (
+        codes(agent_diagnosis.of_cluster("agent x", RelayAnswer(outcomes=tuple(changed))))
+        == expected
+    )
 
 
 # --- Before a deployment ---

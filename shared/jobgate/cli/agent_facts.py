@@ -1,4 +1,4 @@
-"""Gathers what `diagnosis` judges of one agent; its cluster is asked by the relay."""
+"""Gathers what doctor judges of one agent; its cluster is asked by the relay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.batch_get import batch_get
 from jobgate.cli import registration
-from jobgate.cli.diagnosis import AgentFacts
+from jobgate.cli.agent_diagnosis import AgentFacts
 from jobgate.cli.relay_check import ask_relay
 from jobgate.cli.snapshots import read_snapshots
 from jobgate.core.agent import AsAgent

@@ -9,17 +9,17 @@ import typer
 
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.cli import (
+    agent_diagnosis,
     cluster_access,
     cluster_credentials,
-    diagnosis,
     gitlab_calls,
     inputs,
     registration,
     relay_check,
 )
 from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, connect
-from jobgate.cli.diagnosis import Finding
 from jobgate.cli.errors import FINDINGS
+from jobgate.cli.finding import Finding
 from jobgate.cli.inputs import CredentialFile
 from jobgate.cli.operators_cluster import OperatorsCluster
 from jobgate.core.agent import EKSCredential
@@ -251,7 +251,7 @@ def _tried(connected: Connected, agent: registration.NewAgent, agent_id: int) ->
             break
         connected.output.progress("the relay doesn't know the deployment's state yet")
         connected.outside.sleep(_PAUSE_SECONDS)
-    yield from diagnosis.of_cluster(f"agent {agent.project.path}:{agent.name}", answer)
+    yield from agent_diagnosis.of_cluster(f"agent {agent.project.path}:{agent.name}", answer)
 
 
 def _tell(

@@ -1,4 +1,4 @@
-"""Gathers what `diagnosis` judges, of the stack, its GitLab instances and their projects."""
+"""Gathers what doctor judges of the stack, its GitLab instances and their projects."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.https import HTTPSClient
 from jobgate.cli import gitlab_calls, gitlab_tokens
-from jobgate.cli.diagnosis import HookFacts, IssuerFacts, ProjectFacts, StackFacts
+from jobgate.cli.gitlab_diagnosis import HookFacts, IssuerFacts, ProjectFacts
 from jobgate.cli.gitlab_setup import check_stored_tokens
 from jobgate.cli.gitlab_status import hook_health
 from jobgate.cli.set_up_api import VARIABLE, SetUpAPI
 from jobgate.cli.signing_keys import read_public_key
 from jobgate.cli.snapshots import read_snapshots
+from jobgate.cli.stack_diagnosis import StackFacts
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.keys import signing_key
 

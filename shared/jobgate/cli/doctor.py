@@ -8,12 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from jobgate.adapters import items
-from jobgate.cli import agent_ids, diagnosis, gitlab_calls, preflight
+from jobgate.cli import (
+    agent_diagnosis,
+    agent_ids,
+    gitlab_calls,
+    gitlab_diagnosis,
+    preflight,
+    stack_diagnosis,
+)
 from jobgate.cli.agent_facts import agent_facts
 from jobgate.cli.connect import AsJSON, Connected, StackName, connect, outside_of
 from jobgate.cli.deployment_facts import issuer_facts, project_facts, stack_facts
-from jobgate.cli.diagnosis import ClaimsFacts, Finding
 from jobgate.cli.errors import FINDINGS
+from jobgate.cli.finding import Finding
+from jobgate.cli.gitlab_diagnosis import ClaimsFacts
 from jobgate.cli.gitlab_setup import config_projects
 from jobgate.cli.inputs import read_file
 from jobgate.cli.instance_file import json_object
@@ -58,8 +66,8 @@ def doctor(
 def _found(connected: Connected, claims: str | None) -> Iterator[Finding]:
     issuers = connected.registry.issuers()
     if claims is not None:
-        yield from diagnosis.of_claims(_claims(connected, claims, issuers.values()))
-    found = list(diagnosis.of_stack(stack_facts(connected)))
+        yield from gitlab_diagnosis.of_claims(_claims(connected, claims, issuers.values()))
+    found = list(stack_diagnosis.of_stack(stack_facts(connected)))
     yield from found
     if any(finding.code == "not_set_up" for finding in found):
         return
@@ -71,7 +79,7 @@ def _found(connected: Connected, claims: str | None) -> Iterator[Finding]:
 def _of_issuer(connected: Connected, issuer: Issuer) -> Iterator[Finding]:
     alias = issuer.alias
     names = agent_ids.read(connected.table.get(items.agent_ids_key(alias))).names
-    found = list(diagnosis.of_issuer(issuer_facts(connected, issuer, agents=len(names))))
+    found = list(gitlab_diagnosis.of_issuer(issuer_facts(connected, issuer, agents=len(names))))
     yield from found
     files: dict[int, frozenset[str]] = {}
     if not any(finding.code in ("gitlab", "run_time_token") for finding in found):
@@ -83,7 +91,7 @@ def _of_issuer(connected: Connected, issuer: Issuer) -> Iterator[Finding]:
                 facts, named = project_facts(connected, gitlab, project)
                 if facts.unknown is None:
                     files[project.project_id] = named
-                yield from diagnosis.of_project(facts)
+                yield from gitlab_diagnosis.of_project(facts)
     for of, agent_id in sorted(names.items(), key=lambda item: item[1]):
         connected.output.progress(f"agent {agent_id}")
         try:
@@ -93,7 +101,7 @@ def _of_issuer(connected: Connected, issuer: Issuer) -> Iterator[Finding]:
             fix = "restore the table, or register it again"
             yield Finding(code="unreadable", where=f"agent {agent_id}", text=text, fix=fix)
             continue
-        yield from diagnosis.of_agent(agent)
+        yield from agent_diagnosis.of_agent(agent)
 
 
 def _claims(connected: Connected, text: str, issuers: Any) -> ClaimsFacts:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.adapters.aws_api import AWSError
-from jobgate.cli.diagnosis import Finding
+from jobgate.cli.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
