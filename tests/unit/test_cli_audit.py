@@ -44,7 +44,8 @@ class LoggedStack(OperatorsStack):
         matching = [
             {"timestamp": int(at * 1000), "message": text}
             for at, text in self.lines.get(request["logGroupName"], [])
-            if at * 1000 >= request["startTime"] and word in text
+            if request["startTime"] <= at * 1000 <= request.get("endTime", at * 1000)
+            and word in text
         ]
         place = int(request.get("nextToken", "0"))
         page: dict[str, Any] = {"events": matching[place : place + 1]}
@@ -82,14 +83,73 @@ def test_a_line_that_only_mentions_the_id_is_not_its_record(stack: LoggedStack) 
     answer = stack.run("audit", ID)
 
     assert answer.code == 3
-    assert "No record of the last 24 hours" in answer.out
+    assert "No record since 2027-01-14T08:00:00+00:00 is like that" in answer.out
 
 
 def test_what_is_older_is_found_by_looking_further_back(stack: LoggedStack) -> None:
     old = stack.log("exchange-log", at=NOW - 30 * 3600, type="exchange", decision_id=ID)
 
     assert stack.run("audit", ID).code == 3
-    assert stack.json("audit", ID, "--hours", 48) == [old]
+    assert stack.json("audit", ID, "--since", "2d") == [old]
+
+
+@pytest.mark.parametrize(
+    ("span", "jobs"),
+    [
+        (("--since", "15m"), [2, 1]),
+        (("--since", "900s"), [2, 1]),
+        (("--since", "2h"), [3, 2, 1]),
+        (("--since", "3d"), [4, 3, 2, 1]),
+        (("--since", "999999d"), [4, 3, 2, 1]),
+        (("--since", "3d", "--until", "15m"), [4, 3, 2]),
+        (("--until", "2h"), [3]),
+        (("--since", "2027-01-15T06:00Z", "--until", "2027-01-15T07:45:00Z"), [3, 2]),
+        (("--since", "2027-01-15T07:59:59.5+01:00", "--until", "20270115T0744Z"), []),
+        (("--since", "0001-01-01T00:00Z", "--until", "3d"), [4]),
+    ],
+)
+def test_a_span_of_time_is_searched_its_ends_included(
+    stack: LoggedStack, span: tuple[str, ...], jobs: list[int]
+) -> None:
+    ages = {1: 0, 2: 15 * 60, 3: 2 * 3600, 4: 3 * 86_400}
+    for job, seconds in ages.items():
+        a_record(stack, at=NOW - seconds, job_id=job)
+
+    answer = stack.run("audit", *span, "--json")
+
+    assert answer.code == (0 if jobs else 3)
+    assert [record["job_id"] for record in answer.json] == jobs
+
+
+DURATION = "is a duration like 2h, or 2030-01-31T12:00Z."
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        *((t, DURATION) for t in ("", "yesterday", "2", "h", "-2h", "1.5h", "2h30m", "1w", "2 h")),
+        *((t, DURATION) for t in ("2H", "\N{ARABIC-INDIC DIGIT TWO}h", "2030-02-30T12:00Z")),
+        ("2027-01-15T06:00", "needs a zone, as in 2030-01-31T12:00Z."),
+        ("2027-01-15", "needs a zone, as in 2030-01-31T12:00Z."),
+        ("2027-01-15T08:00:01Z", "lies ahead."),
+    ],
+)
+def test_what_is_no_time_gets_one_sentence(
+    stack: LoggedStack, option: str, text: str, sentence: str
+) -> None:
+    answer = stack.run("audit", f"{option}={text}")
+
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == f"jobgate: {option} {sentence}\n"
+
+
+@pytest.mark.parametrize("until", ["1h", "2h", "2027-01-15T07:00Z"])
+def test_a_span_that_ends_before_it_begins_is_refused(stack: LoggedStack, until: str) -> None:
+    answer = stack.run("audit", "--since", "1h", "--until", until)
+
+    assert (answer.code, answer.err) == (2, "jobgate: --since must be before --until.\n")
+    assert ("logs", "FilterLogEvents") not in stack.calls
 
 
 @pytest.mark.parametrize("text", ["", "short", 'a" ?b ?"c', "x" * 65, "id with spaces", "{$.a=1}"])
@@ -207,6 +267,50 @@ def test_what_comes_is_followed_once_each_until_it_is_interrupted(stack: LoggedS
 
     assert answer.code == 0
     assert [json.loads(line)["job_id"] for line in answer.out.splitlines()] == [3, 4]
+
+
+@pytest.mark.parametrize("until", ["5s", "2027-01-15T08:00:05Z"])
+def test_following_ends_by_itself_with_what_came_until_then(stack: LoggedStack, until: str) -> None:
+    for second in (1, 5, 6):
+        a_record(stack, at=NOW + second, job_id=second)
+
+    answer = stack.run("audit", "--follow", "--until", until, "--json")
+
+    assert answer.code == 0
+    assert [json.loads(line)["job_id"] for line in answer.out.splitlines()] == [1, 5]
+    assert stack.now == NOW + 5
+
+
+@pytest.mark.parametrize("until", ["0s", "2027-01-15T08:00:00Z"])
+def test_following_until_a_time_that_is_over_is_refused(stack: LoggedStack, until: str) -> None:
+    answer = stack.run("audit", "--follow", "--until", until)
+
+    assert (answer.code, answer.err) == (2, "jobgate: --until is over already.\n")
+
+
+def test_following_may_begin_in_the_past(stack: LoggedStack) -> None:
+    for seconds in (7200, 3600, -1):
+        a_record(stack, at=NOW - seconds, job_id=seconds)
+
+    answer = stack.run("audit", "--follow", "--since", "1h", "--until", "5s", "--json")
+
+    assert [json.loads(line)["job_id"] for line in answer.out.splitlines()] == [3600, -1]
+
+
+def test_what_was_written_while_calls_failed_is_shown_once_they_work(stack: LoggedStack) -> None:
+    rounds = iter(range(200))
+
+    def meanwhile() -> None:
+        stack.now += 20  # so that it's older than what is looked for anew
+        if next(rounds) == 0:
+            a_record(stack, at=stack.now, job_id=3)
+
+    stack.meanwhile = meanwhile
+    stack.refusals = iter([False] * 2 + [True] * 4)
+
+    answer = stack.run("audit", "--follow", "--until", "10m", "--json")
+
+    assert [json.loads(line)["job_id"] for line in answer.out.splitlines()] == [3]
 
 
 def test_a_record_cannot_rewrite_the_terminal_that_follows_it(stack: LoggedStack) -> None:

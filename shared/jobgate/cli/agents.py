@@ -1,7 +1,6 @@
 """`jobgate agent`: names in configuration projects, each with a connection to one cluster."""
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from jobgate.cli.connect import AsJSON, Connected, IssuerAlias, StackName, conne
 from jobgate.cli.problems import problem_as_json, problem_line
 from jobgate.cli.records import removal_record, write_record
 from jobgate.cli.snapshots import read_snapshots
+from jobgate.cli.times import shown
 from jobgate.core.agent import AgentSnapshot, ClusterConnection
 from jobgate.core.errors import InvalidRequest
 
@@ -168,17 +168,12 @@ def _connection_fields(cluster: ClusterConnection) -> dict[str, str | bool | Non
     }
 
 
-def _moment(seconds: float) -> str:
-    """A time for people and scripts (RFC 3339, in UTC)."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
 def _snapshot_fields(snapshot: AgentSnapshot) -> dict[str, object]:
     return {
         "commit": snapshot.commit,
         "version": snapshot.version,
         "valid": snapshot.valid,
-        "valid_since": None if snapshot.valid_since is None else _moment(snapshot.valid_since),
+        "valid_since": None if snapshot.valid_since is None else shown(snapshot.valid_since),
         "projects": len(snapshot.projects),
         "groups": len(snapshot.groups),
         "instance": snapshot.instance is not None,

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.aws_api import AWSError
+from jobgate.cli import logs
 from jobgate.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from jobgate.cli.connect import Connected
 
 _DECISION_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 # Where a line states the id: a record, a function's failure, API Gateway's access log.
 _NAMES = ("decision_id", "request_id")
-_PAGES_MAX = 1000
 _FIRST = ("type", "at", "outcome", "reason")
 _POLL_SECONDS = 2.0
 # CloudWatch Logs shows a line some seconds after its time, and not in the order of times.
@@ -46,51 +46,59 @@ class Wanted:
         return {name: value for name, value in named.items() if value is not None}
 
 
-def of_decision(connected: Connected, decision_id: str, *, hours: int) -> list[dict[str, Any]]:
-    """Every line about a decision in the last `hours`, the oldest first.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when, until when (seconds since 1970); None is now, or without an end."""
 
-    Raises InvalidRequest for what is no id.
-    """
+    since: float
+    until: float | None = None
+
+
+def of_decision(connected: Connected, decision_id: str, span: Span) -> list[dict[str, Any]]:
+    """Every line about a decision, the oldest first. Raises InvalidRequest for what is no id."""
     if not _DECISION_ID.fullmatch(decision_id):
         raise InvalidRequest("A decision's id has letters, digits and hyphens, such as a UUID has.")
     # A word anywhere in the line; which field it stands in is looked at here.
-    events = _events(connected, connected.stack.logs, f'"{decision_id}"', _since(connected, hours))
-    lines = ((event["timestamp"], _parsed(event["message"])) for event in events)
-    found = [each for each in lines if any(each[1].get(n) == decision_id for n in _NAMES)]
-    return [line for _, line in sorted(found, key=lambda each: each[0])]
+    events = sorted(_events(connected, f'"{decision_id}"', span), key=logs.by_time)
+    lines = (line for event in events if (line := logs.line_of(event)) is not None)
+    return [line for line in lines if any(line.get(name) == decision_id for name in _NAMES)]
 
 
 def search(
-    connected: Connected, wanted: Wanted, *, hours: int, limit: int
+    connected: Connected, wanted: Wanted, span: Span, *, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
-    """The newest records of the last `hours`, the oldest first; whether there are more."""
-    events = _records(connected, wanted, _since(connected, hours))
-    found = sorted(events, key=lambda event: event["timestamp"])
-    return [_parsed(event["message"]) for event in found[-limit:]], len(found) > limit
+    """The newest records of the span, the oldest first; whether there are more."""
+    found = [record for _, record in _records(connected, wanted, span)]
+    return found[-limit:], len(found) > limit
 
 
-def follow(connected: Connected, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """Records as they come, until somebody interrupts it, or five calls in a row fail."""
-    started = connected.outside.clock()
-    shown: dict[str, int] = {}
-    failures = 0
+def follow(connected: Connected, wanted: Wanted, span: Span) -> Iterator[dict[str, Any]]:
+    """Records as they come, until the span is over; raises where five calls in a row fail.
+
+    One that CloudWatch shows after the span isn't waited for.
+    """
+    clock = connected.outside.clock
+    since, shown, failures = span.since, dict[str, int](), 0
     while True:
-        since = int(max(started, connected.outside.clock() - _LATE_SECONDS) * 1000)
+        asked = clock()
         try:
-            events = sorted(_records(connected, wanted, since), key=lambda each: each["timestamp"])
-            failures = 0
+            found = _records(connected, wanted, Span(since, span.until))
+            since, failures = max(span.since, asked - _LATE_SECONDS), 0
         except (AWSError, Unavailable):
             # CloudWatch limits how often it's asked; what it holds comes with a later answer.
-            events, failures = [], failures + 1
+            found, failures = [], failures + 1
             if failures == _FAILURES_MAX:
                 raise
-        for event in events:
+        for event, record in found:
             name = str(event.get("eventId") or (event["timestamp"], event["message"]))
             if name not in shown:
                 shown[name] = event["timestamp"]
-                yield _parsed(event["message"])
-        shown = {name: at for name, at in shown.items() if at >= since}
-        connected.outside.sleep(_POLL_SECONDS)
+                yield record
+        shown = {name: at for name, at in shown.items() if at >= int(since * 1000)}
+        left = _POLL_SECONDS if span.until is None else span.until - asked
+        if left <= 0:
+            return
+        connected.outside.sleep(min(_POLL_SECONDS, left))
 
 
 def show(connected: Connected, records: list[dict[str, Any]]) -> None:
@@ -123,45 +131,28 @@ def _row(record: Mapping[str, Any]) -> list[object]:
     return [*(record.get(name) for name in named), asked or None, record.get("decision_id")]
 
 
-def _since(connected: Connected, hours: int) -> int:
-    return int((connected.outside.clock() - hours * 3600) * 1000)
-
-
-def _records(connected: Connected, wanted: Wanted, since: int) -> Iterator[dict[str, Any]]:
-    """The events that hold a wanted record, in no order."""
+def _records(
+    connected: Connected, wanted: Wanted, span: Span
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The events that hold a wanted record, each with it, the oldest first."""
     fields = wanted.fields()
     # What CloudWatch lets through is looked at again here: it has no way to quote a quotation mark.
     conditions = [f"$.{name} = {json.dumps(value)}" for name, value in fields.items()]
     pattern = "{ " + " && ".join(["$.decision_id = *", *conditions]) + " }"
-    for event in _events(connected, connected.stack.logs, pattern, since):
-        record = _parsed(event["message"])
-        if "decision_id" in record and all(record.get(n) == v for n, v in fields.items()):
-            yield event
+    return [
+        (event, record)
+        for event in sorted(_events(connected, pattern, span), key=logs.by_time)
+        if (record := logs.line_of(event)) is not None
+        and "decision_id" in record
+        and all(record.get(name) == value for name, value in fields.items())
+    ]
 
 
-def _events(
-    connected: Connected, groups: Iterable[str], pattern: str, since: int
-) -> Iterator[dict[str, Any]]:
-    """What matches in these log groups from a moment on (milliseconds); raises Unavailable."""
-    for group in groups:
-        request: dict[str, Any] = {"logGroupName": group, "startTime": since}
-        request["filterPattern"] = pattern
-        for _ in range(_PAGES_MAX):
-            page = connected.aws("logs", "FilterLogEvents", request)
-            yield from page.get("events", ())
-            if not page.get("nextToken"):
-                break
-            request["nextToken"] = page["nextToken"]
-        else:
-            raise Unavailable("The logs have more pages than can be read: take fewer --hours.")
-
-
-def _parsed(message: str) -> dict[str, Any]:
-    try:
-        line = json.loads(message)
-    except ValueError:
-        return {}
-    return line if isinstance(line, dict) else {}
+def _events(connected: Connected, pattern: str, span: Span) -> Iterator[dict[str, Any]]:
+    for group in connected.stack.logs:
+        yield from logs.events(
+            connected.aws, group, pattern=pattern, since=span.since, until=span.until
+        )
 
 
 def _text(value: Any) -> str:

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobgate.cli import audit
-from jobgate.cli.audit import Wanted
+from jobgate.cli import audit, times
+from jobgate.cli.audit import Span, Wanted
 from jobgate.cli.connect import AsJSON, Connected, StackName, connect
 from jobgate.cli.errors import UNKNOWN
 from jobgate.core.errors import InvalidRequest
+
+_USUAL_SECONDS = 24 * 3600.0
 
 
 def audit_command(
@@ -31,10 +33,17 @@ def audit_command(
     kind: Annotated[
         Literal["exchange", "request", "revocation", "refresh"] | None, typer.Option("--type")
     ] = None,
-    hours: Annotated[int, typer.Option("--hours", min=1, help="How far back.")] = 24,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="An age like 2h, or 2030-01-31T12:00Z; else 1d, or now."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="The same; with --follow when it ends, or after how long."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 100,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show what comes, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Show what comes, until Ctrl-C or --until.")
     ] = False,
     as_json: AsJSON = False,
 ) -> None:
@@ -56,25 +65,42 @@ def audit_command(
     if decision is not None and (follow or wanted.fields()):
         raise InvalidRequest("A decision's id stands alone: it names all of its lines.")
     connected = connect(context, stack, as_json=as_json)
+    span = _span(since, until, now=connected.outside.clock(), follow=follow)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(connected, wanted, as_json=as_json)
+            _follow(connected, wanted, span, as_json=as_json)
         return
     if decision is not None:
-        found, more = audit.of_decision(connected, decision, hours=hours), False
+        found, more = audit.of_decision(connected, decision, span), False
         audit.show(connected, found)
     else:
-        found, more = audit.search(connected, wanted, hours=hours, limit=limit)
+        found, more = audit.search(connected, wanted, span, limit=limit)
         audit.show_rows(connected, found)
     if not found:
-        connected.output.say(f"No record of the last {hours} hours is like that; see --hours.")
+        end = "" if span.until is None else f" until {times.shown(span.until)}"
+        connected.output.say(
+            f"No record since {times.shown(span.since)}{end} is like that; see --since."
+        )
         raise typer.Exit(UNKNOWN)
     if more:
         connected.output.say(f"These are the newest {limit}; see --limit.")
 
 
-def _follow(connected: Connected, wanted: Wanted, *, as_json: bool) -> None:
-    for record in audit.follow(connected, wanted):
+def _span(since: str | None, until: str | None, *, now: float, follow: bool) -> Span:
+    """What is searched lies behind, and what is followed ends ahead."""
+    begin = now if follow else now - _USUAL_SECONDS
+    if since is not None:
+        begin = times.before(since, "--since", now=now)
+    if until is None:
+        return Span(begin)
+    end = (times.ahead if follow else times.before)(until, "--until", now=now)
+    if end <= begin:
+        raise InvalidRequest("--since must be before --until.")
+    return Span(begin, end)
+
+
+def _follow(connected: Connected, wanted: Wanted, span: Span, *, as_json: bool) -> None:
+    for record in audit.follow(connected, wanted, span):
         if as_json:
             typer.echo(json.dumps(record))
         else:

@@ -1,6 +1,5 @@
 """`jobgate keys`: the signing keys, and their rotation between the stack's two slots."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from jobgate.cli.connect import AsJSON, Connected, StackName, connect
 from jobgate.cli.errors import Refused
 from jobgate.cli.output import age
 from jobgate.cli.signing_keys import read_public_key
+from jobgate.cli.times import shown
 from jobgate.core.errors import InvalidRequest
 from jobgate.core.keys import PublicKey, rotation, shortest_wait, signing_key, usual_wait
 
@@ -73,8 +73,8 @@ def _fields(
         "kid": key.kid,
         "slot": names.get(key.slot, "replaced"),
         "state": _state(key, keys, now=connected.outside.clock()),
-        "signs_from": _moment(key.not_before),
-        "retires": None if key.retire_after is None else _moment(key.retire_after),
+        "signs_from": shown(key.not_before),
+        "retires": None if key.retire_after is None else shown(key.retire_after),
     }
 
 
@@ -84,8 +84,3 @@ def _state(key: PublicKey, keys: tuple[PublicKey, ...], *, now: float) -> str:
     if key.not_before > now:
         return "published"
     return "signs" if signing_key(keys, now=now).kid == key.kid else "verifies"
-
-
-def _moment(seconds: float) -> str:
-    """A time for people and scripts (RFC 3339, in UTC)."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

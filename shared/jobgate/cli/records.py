@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.aws_api import AWSError
+from jobgate.cli import logs
 from jobgate.core import record
 from jobgate.core.errors import JobgateError, Unavailable
 
 if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
-
-
-_PAGES_MAX = 1000
 
 
 def caller(connected: Connected) -> str:
@@ -26,20 +23,12 @@ def caller(connected: Connected) -> str:
 
 
 def read_records(connected: Connected) -> list[dict[str, Any]]:
-    """Every record of the operators' command that is kept, the oldest first."""
-    request: dict[str, Any] = {"logGroupName": connected.stack.operator_log}
-    found: list[tuple[int, dict[str, Any]]] = []
-    for _ in range(_PAGES_MAX):
-        page = connected.aws("logs", "FilterLogEvents", request)
-        found += [
-            (event["timestamp"], line)
-            for event in page.get("events", ())
-            if (line := _record_of(event["message"])) is not None
-        ]
-        if not page.get("nextToken"):
-            return [line for _, line in sorted(found, key=lambda each: each[0])]
-        request["nextToken"] = page["nextToken"]
-    raise Unavailable("The operators' log has more pages than can be read.")
+    """Every record of the operators' command that is kept, the oldest first.
+
+    What somebody else has put there is left out.
+    """
+    found = sorted(logs.events(connected.aws, connected.stack.operator_log), key=logs.by_time)
+    return [line for event in found if (line := logs.line_of(event)) is not None]
 
 
 def write_record(connected: Connected, line: str, *, is_done: bool = True) -> None:
@@ -75,12 +64,3 @@ def removal_record(connected: Connected, issuer: str, agent_id: int, of: tuple[i
         config_project_id=project_id,
         by=caller(connected),
     )
-
-
-def _record_of(message: str) -> dict[str, Any] | None:
-    """A line of ours, None for what somebody else has put there."""
-    try:
-        line = json.loads(message)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) else None

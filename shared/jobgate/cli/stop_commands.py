@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobgate.cli import stops
+from jobgate.cli import stops, times
 from jobgate.cli.connect import AsJSON, IssuerAlias, StackName, connect
 from jobgate.core.liveness import StopKind
 
@@ -31,7 +31,7 @@ def revoke(
 ) -> None:
     """Stop access at once, open streams included. A finished command is in force."""
     connected = connect(context, stack, as_json=as_json)
-    ends = stops.end(until, now=connected.outside.clock())
+    ends = None if until is None else times.ahead(until, "--until", now=connected.outside.clock())
     what = stops.target(connected, kind, value, issuer)
     stops.revoke(connected, what, until=ends, why=why)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.cli import gitlab_calls
+from jobgate.cli import gitlab_calls, times
 from jobgate.cli.agents import find
 from jobgate.cli.errors import Refused
 from jobgate.cli.records import caller, write_record
@@ -21,9 +20,7 @@ from jobgate.core.stops import STOPS_MAX, with_stop, without_stop
 if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
 
-_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _ID = re.compile(r"[1-9][0-9]{0,18}")  # GitLab's ids are of PostgreSQL's bigint
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WHY_MAX = 200
 
 
@@ -68,25 +65,6 @@ def _id(connected: Connected, kind: StopKind, value: str, alias: str) -> int:
         issuer = connected.registry.issuer(alias)
         return gitlab_calls.read_project(connected, issuer, value).project_id
     raise InvalidRequest(f"Name the {kind} by its numeric id in GitLab, not by {value!r}.")
-
-
-def end(text: str | None, *, now: float) -> float | None:
-    """When a stop ends, from `30m`, `2h`, `1d` or a time with its zone (RFC 3339)."""
-    if text is None:
-        return None
-    if match := _DURATION.fullmatch(text):
-        until = now + int(match[1]) * _SECONDS[match[2]]
-    else:
-        try:
-            moment = dt.datetime.fromisoformat(text)
-        except ValueError as exc:
-            raise InvalidRequest("--until is a duration like 2h, or 2030-01-31T12:00Z.") from exc
-        if moment.tzinfo is None:
-            raise InvalidRequest("--until needs a zone, as in 2030-01-31T12:00Z.")
-        until = moment.timestamp()
-    if until <= now:
-        raise InvalidRequest("--until is over already.")
-    return until
 
 
 def revoke(connected: Connected, what: Target, *, until: float | None, why: str) -> None:
@@ -249,15 +227,12 @@ def _fields(alias: str, stop: Stop) -> dict[str, str | None]:
         "issuer": alias,
         "kind": stop.kind,
         "value": stop.value,
-        "since": _moment(stop.at),
-        "until": _moment(stop.until),
+        "since": _shown(stop.at),
+        "until": _shown(stop.until),
         "by": stop.by,
         "why": stop.why,
     }
 
 
-def _moment(seconds: float | None) -> str | None:
-    """A time for people and scripts (RFC 3339, in UTC)."""
-    if seconds is None:
-        return None
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")
+def _shown(moment: float | None) -> str | None:
+    return None if moment is None else times.shown(moment)
