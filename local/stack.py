@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from local.aws import AWS
+from local.aws.log_delivery import LogDelivery
 from local.aws.target import UnfitBuildError
 from local.certificates import CertificateAuthority
 from local.gateway import Gateway
@@ -110,8 +111,7 @@ class Stack:
             )
             stops.callback(aws.stop)
             progress.say("Starting the gateway before the deployed functions.")
-            gateway = start_gateway(folder / "gateway", authority, aws, port=port)
-            stops.callback(gateway.stop)
+            gateway = stops.enter_context(_gateway(folder / "gateway", authority, aws, port=port))
             return cls(folder, authority, found, cluster, gitlab, aws, gateway, stops.pop_all())
 
     def beside(
@@ -134,8 +134,7 @@ class Stack:
                 gitlab = GitLab.start(folder / "gitlab", authority=self.authority)
                 stops.callback(gitlab.stop)
             aws = self.aws.beside(stack_name, parameters)
-            gateway = start_gateway(folder / "gateway", self.authority, aws)
-            stops.callback(gateway.stop)
+            gateway = stops.enter_context(_gateway(folder / "gateway", self.authority, aws))
             return replace(
                 self, folder=folder, gitlab=gitlab, aws=aws, gateway=gateway, _exit=stops.pop_all()
             )
@@ -200,6 +199,22 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+@contextlib.contextmanager
+def _gateway(
+    folder: Path, authority: CertificateAuthority, aws: AWS, *, port: int = 0
+) -> Iterator[Gateway]:
+    """A gateway before the deployed functions, whose logs go where Lambda would send them."""
+    settings = gateway_settings(authority, aws, port=port)
+    gateway = Gateway.start(folder, settings, authority=authority)
+    logs = {each.log_group: gateway.logs / f"{each.name}.log" for each in settings.functions}
+    delivery = LogDelivery(logs, aws.client_options)
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+        delivery.stop()
 
 
 def start_gateway(

@@ -7,7 +7,8 @@ starts by itself, as processes of its own interpreter, whatever runtime the temp
 over HTTP don't come this way: the local gateway (`local.gateway`) carries those, with the same
 artifacts.
 
-What a function writes ends up in its own log group (`AWS.log_messages`) and in ministack's log.
+What a function writes ends up in its own log group (`AWS.log_messages`): ministack puts it there
+for those that it runs, and `log_delivery` for those behind the gateway.
 
 Each function may do what its role allows and no more: every request's signature is verified, and
 the deployed roles' statements are judged by action and resource. Whoever operates has the account's

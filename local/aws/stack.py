@@ -124,7 +124,7 @@ class AWS:
         return (self._emulator.child,)
 
     def log_messages(self) -> dict[str, list[str]]:
-        """What the functions that ministack ran have written, by log group."""
+        """What the functions have written, by log group."""
         logs = boto3.client("logs", **self.client_options)
         messages: dict[str, list[str]] = {}
         for groups in logs.get_paginator("describe_log_groups").paginate():

@@ -40,6 +40,7 @@ class Function:
 
     `task_root` stands for /var/task, `layer` for /opt. `environment` is the function's own
     variables alone. `streaming` says whether its routes invoke it with response streaming.
+    Without a `log_group` of its own it has the one that Lambda gives it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Function:
     reserved_concurrency: int | None = None
     log_format: str = "Text"
     log_level: str | None = None
+    log_group: str = ""
     credentials: Credentials = field(default_factory=Credentials)
 
     @classmethod
@@ -124,6 +126,7 @@ def _read(
         memory_mb=deployed["MemorySize"],
         log_format=logging.get("LogFormat", "Text"),
         log_level=logging.get("ApplicationLogLevel"),
+        log_group=deployed.get("LoggingConfig", {}).get("LogGroup", ""),
     )
 
 
