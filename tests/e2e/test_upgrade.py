@@ -1,4 +1,4 @@
-"""The deployment before is upgraded in place, under load: no request fails, no state is lost.
+"""The deployment before is upgraded in place, under load, and back again: nothing fails or is lost.
 
 What is upgraded from: the commit that JOBGATE_UPGRADE_FROM names, else the newest release's tag,
 else the deployed code (template, functions, package) of twenty-five changes ago. It's deployed out
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from local.aws.build import Build
     from local.aws.stack import AWS
     from local.stack import Stack
 
@@ -39,6 +40,10 @@ NAMESPACE = "upgraded"
 CHANGES_AGO = 25
 DEPLOYED = ("template.yaml", "functions", "shared/jobgate")
 ENTRY = "ci_access: {groups: [{id: acme/shop, access_as: {ci_job: {}}}]}\n"
+TWO_ENTRIES = """ci_access:
+  groups: [{id: acme/shop, access_as: {ci_job: {}}}]
+  projects: [{id: acme/shop/web, access_as: {ci_job: {}}}]
+"""
 
 
 def git(*arguments: str) -> str:
@@ -139,17 +144,17 @@ def set_up(former: Former) -> None:
     )
 
 
-def upgrade(former: Former, stack: Stack) -> AWS:
-    """Deploy this tree into the same stack; the functions before the gateway follow."""
+def deploy(former: Former, build: Build, template: Path, stack: Stack) -> AWS:
+    """Deploy this code into the same stack; the functions before the gateway follow."""
     second = former.installation.stack
-    aws = replace(second.aws, _build=stack.aws._build)
+    aws = replace(second.aws, _build=build)
     aws.deploy()
     aws = replace(aws, outputs=aws.read_outputs())
-    second.gateway.update(gateway_settings(stack.authority, aws))
+    second.gateway.update(gateway_settings(stack.authority, aws, template=template))
     return aws
 
 
-def test_no_request_fails_and_no_state_is_lost_while_the_deployment_before_is_upgraded(
+def test_no_request_fails_and_no_state_is_lost_by_an_upgrade_and_by_going_back(
     former: Former, stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up(former)
@@ -165,27 +170,30 @@ def test_no_request_fails_and_no_state_is_lost_while_the_deployment_before_is_up
     def webhook() -> None:
         control.finish_job(control.create_job(WEB))
 
-    access_token = kubeconfig["users"][0]["user"]["token"]
-    before = len(control.deliveries())
-    with Load(second, job.job.id_token, access_token, path, webhook) as load:
-        time.sleep(5)
-        began = dict(load.done)
-        aws = upgrade(former, stack)
-        switched = dict(load.done)
-        time.sleep(10)
+    def under_load(change: str, build: Build, template: Path) -> AWS:
+        access_token = yaml.safe_load(job.kubeconfig.read_text())["users"][0]["user"]["token"]
+        before = len(control.deliveries())
+        with Load(second, job.job.id_token, access_token, path, webhook) as load:
+            time.sleep(5)
+            began = dict(load.done)
+            aws = deploy(former, build, template, stack)
+            switched = dict(load.done)
+            time.sleep(10)
+        control.settle(seconds=60)
+        deliveries = control.deliveries()[before:]
+        refused = [delivery for delivery in deliveries if delivery["state"] != "delivered"]
+        with capsys.disabled():
+            print(  # noqa: T201  the figures are the result
+                f"\n{change} {former.commit[:9]}: {load.done}, {len(load.failed)} failed; "
+                f"{len(deliveries)} webhooks, {len(refused)} refused; during it: "
+                f"{ {kind: switched[kind] - began[kind] for kind in began} }"
+            )
+        assert (load.failed, refused) == ([], [])
+        for kind in ("exchange", "relay", "webhook"):
+            assert 0 < began[kind] < switched[kind] < load.done[kind]
+        return aws
 
-    control.settle(seconds=60)
-    deliveries = control.deliveries()[before:]
-    refused = [delivery for delivery in deliveries if delivery["state"] != "delivered"]
-    with capsys.disabled():
-        print(  # noqa: T201  the figures are the result
-            f"\nupgrade from {former.commit[:9]}: {load.done}, {len(load.failed)} failed; "
-            f"{len(deliveries)} webhooks, {len(refused)} refused; during it: "
-            f"{ {kind: switched[kind] - began[kind] for kind in began} }"
-        )
-    assert (load.failed, refused) == ([], [])
-    for kind in ("exchange", "relay", "webhook"):
-        assert 0 < began[kind] < switched[kind] < load.done[kind]
+    aws = under_load("upgrade from", stack.aws._build, ROOT / "template.yaml")
     # What the deployment before has written is read: keys, the connection, the snapshot, the job.
     upgraded = replace(former.installation, stack=replace(second, aws=aws))
     assert json.loads(upgraded.jobgate("keys", "list", "--json")) == keys
@@ -193,9 +201,28 @@ def test_no_request_fails_and_no_state_is_lost_while_the_deployment_before_is_up
     assert (agent["state"], agent["problems"]) == ("active", 0)
     listed = job.run(f"kubectl get pods --namespace={NAMESPACE}")
     assert listed.code == 0, listed.output
-    # And a job's end has its effect.
-    control.finish_job(job.job)
-    _, seconds = job.until(
-        f"kubectl get pods --namespace={NAMESPACE}", lambda r: "job_finished" in r.output
+
+    # What this one writes now is read by the one before: a snapshot, a token, a job, an issuer.
+    control.commit(AGENTS, {PRODUCTION_FILE: TWO_ENTRIES})
+    shown = ("agent", "show", f"{AGENTS}:production", "--json")
+    wait_until(
+        lambda: json.loads(upgraded.jobgate(*shown))["snapshot"]["projects"] == 1,
+        children=stack.children,
+        what="The agent's second configuration",
+        seconds=60,
     )
-    assert seconds < 60
+    later = JobShell.start(second, WEB)
+    assert later.fetch().code == 0
+    under_load("back to", second.aws._build, former.source / "template.yaml")
+    (agent,) = json.loads(former.jobgate("agent", "list", "--json"))
+    assert (agent["state"], agent["problems"]) == ("active", 0)
+    for each in (job, later):
+        listed = each.run(f"kubectl get pods --namespace={NAMESPACE}")
+        assert listed.code == 0, listed.output
+    # And a job's end has its effect.
+    for each in (job, later):
+        control.finish_job(each.job)
+        _, seconds = each.until(
+            f"kubectl get pods --namespace={NAMESPACE}", lambda r: "job_finished" in r.output
+        )
+        assert seconds < 60
