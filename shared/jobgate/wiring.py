@@ -370,7 +370,8 @@ def _gitlab_of(
     seconds: float,
 ) -> Callable[[str], GitLabOfJobs]:
     """GitLab by issuer alias, each with `seconds` for all that is asked of it in one go."""
-    from jobgate.adapters.gitlab_api import Blobs, GitLabAPI
+    from jobgate.adapters.gitlab_api import GitLabAPI
+    from jobgate.adapters.gitlab_memory import Blobs, Listings
     from jobgate.adapters.https import HTTPSClient
     from jobgate.adapters.secrets import SecretReader
     from jobgate.core.errors import Unavailable
@@ -378,7 +379,7 @@ def _gitlab_of(
     secrets = SecretReader(call, clock=_clock)
     tokens_secret = environment["JOBGATE_GITLAB_TOKENS_SECRET"]
     clients: dict[tuple[str, str | None], HTTPSClient] = {}
-    blobs: dict[tuple[str, str | None], Blobs] = {}
+    memories: dict[tuple[str, str | None], tuple[Blobs, Listings]] = {}
 
     def gitlab_of(alias: str) -> GitLabOfJobs:
         issuer = deployment().issuers.get(alias)
@@ -388,8 +389,9 @@ def _gitlab_of(
         origin = (issuer.base_url, issuer.ca)
         if origin not in clients:
             clients[origin] = HTTPSClient(f"{issuer.base_url}/api/v4", issuer.ca)
-            blobs[origin] = Blobs()
-        return GitLabAPI(clients[origin], token, seconds=seconds, blobs=blobs[origin])
+            memories[origin] = Blobs(), Listings()
+        blobs, listings = memories[origin]
+        return GitLabAPI(clients[origin], token, seconds=seconds, blobs=blobs, listings=listings)
 
     return gitlab_of
 

@@ -11,7 +11,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters.gitlab_api import Blobs, GitLabAPI
+from jobgate.adapters.gitlab_api import GitLabAPI
+from jobgate.adapters.gitlab_memory import Blobs
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.errors import Throttled, Unavailable
 from jobgate.core.settings import Settings
@@ -187,14 +188,32 @@ OTHER_FORMS = [
         (place, body)
         for place in PLACES
         for body in OTHER_FORMS
-        # A file is whatever it is, and an empty tree is a deleted folder.
-        if place != "file" and (place, body) != ("tree", "[]")
+        # An empty tree is a deleted folder.
+        if (place, body) != ("tree", "[]")
     ],
 )
 def test_an_answer_of_another_form_changes_no_access(
     deployment: Deployment, place: str, body: str
 ) -> None:
     deployment.control.fail_next(PLACES[place], status=200, body=body, times=ALWAYS)
+
+    assert fails(deployment) is not None
+    stays_and_heals(deployment)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404, "body": "default backend - 404"},
+        {"status": 302, "body": "", "headers": {"Location": "https://sso.test/sign_in"}},
+    ],
+    ids=["404", "302"],
+)
+def test_a_proxys_own_answer_changes_no_access(
+    deployment: Deployment, place: str, answer: dict[str, Any]
+) -> None:
+    deployment.control.fail_next(PLACES[place], times=ALWAYS, **answer)
 
     assert fails(deployment) is not None
     stays_and_heals(deployment)

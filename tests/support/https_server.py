@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _DRIP_SECONDS = 0.02
 _HANG_SECONDS = 30
+_NOT_FOUND = b'{"message": "404 Not Found"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Asked:
 
 @dataclass(slots=True)
 class HTTPSServer:
-    """Answers by path, most recently told first; a path that nobody named answers 404."""
+    """Answers by path, most recently told first; a path that nobody named is GitLab's 404."""
 
     url: str
     ca: str
@@ -110,9 +111,10 @@ class HTTPSServer:
         respond = self._answers.get(handler.path) or self._answers.get(bare)
         if respond is None:
             handler.send_response(404)
-            handler.send_header("Content-Length", "0")
+            handler.send_header("Content-Length", str(len(_NOT_FOUND)))
             handler.send_header("Connection", "close")
             handler.end_headers()
+            handler.wfile.write(_NOT_FOUND)
         else:
             respond(handler)
 

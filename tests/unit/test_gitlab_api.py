@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import gitlab_api
-from jobgate.adapters.gitlab_api import Blobs, GitLabAPI
+from jobgate.adapters import gitlab_api, gitlab_memory
+from jobgate.adapters.gitlab_api import GitLabAPI
+from jobgate.adapters.gitlab_memory import Blobs, Listing, Listings
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.agent_folder import FileKind, TreeEntry
-from jobgate.core.errors import NotForUs, Throttled, Unavailable
+from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
 from jobgate.ports import GitLabGroup, GitLabProject
 
 from local.certificates import CertificateAuthority
@@ -43,9 +47,9 @@ THE_PROJECT = GitLabProject(
 )
 
 
-def an_entry(kind: str, path: str, *, mode: str = "100644") -> dict[str, str]:
+def an_entry(kind: str, path: str, *, mode: str = "100644", blob: str = "1" * 40) -> dict[str, str]:
     return {
-        "id": "1" * 40,
+        "id": blob,
         "name": path.rpartition("/")[2],
         "type": kind,
         "path": path,
@@ -142,6 +146,7 @@ def test_what_is_not_there_is_none(gitlab: GitLabAPI) -> None:
 def test_a_path_that_was_renamed_away_is_not_found(server: HTTPSServer, gitlab: GitLabAPI) -> None:
     moved = {"Location": f"{server.url}{API}/projects/100"}
     server.answer(f"{API}/projects/top%2Fold", b"", status=301, headers=moved)
+    moved = {"Location": f"{server.url}{API}/groups/7"}
     server.answer(f"{API}/groups/old", b"", status=302, headers=moved)
 
     assert gitlab.project("top/old") is None
@@ -509,7 +514,7 @@ def test_a_tree_that_ends_in_its_middle_is_no_answer(
 ) -> None:
     link = {"Link": f'<{server.url}{TREE}?page_token=2>; rel="next"'}
     server.answer(TREE, [an_entry("blob", FILE)], headers=link)
-    server.answer(f"{TREE}?page_token=2", b"", status=404)
+    server.answer(f"{TREE}?page_token=2", {"message": "404 Tree Not Found"}, status=404)
 
     with pytest.raises(Unavailable):
         gitlab.agent_files(50, "abc")
@@ -518,8 +523,10 @@ def test_a_tree_that_ends_in_its_middle_is_no_answer(
 def test_a_file_whose_blob_is_known_is_not_fetched_again(
     server: HTTPSServer, client: HTTPSClient
 ) -> None:
-    server.answer(TREE, [an_entry("blob", FILE)])
-    server.answer(RAW, b"ci_access: {}")
+    contents = (b"ci_access: {}", b"ci_access: {projects: []}")
+    first, second = (an_entry("blob", FILE, blob=blob_of(content)) for content in contents)
+    server.answer(TREE, [first])
+    server.answer(RAW, contents[0])
     blobs = Blobs()
 
     def read() -> bytes | None:
@@ -527,12 +534,12 @@ def test_a_file_whose_blob_is_known_is_not_fetched_again(
         gitlab.agent_files(50, "abc")
         return gitlab.raw_file(50, FILE, "abc")
 
-    assert (read(), read()) == (b"ci_access: {}", b"ci_access: {}")
+    assert (read(), read()) == (contents[0], contents[0])
     assert server.count(RAW) == 1
 
-    server.answer(TREE, [{**an_entry("blob", FILE), "id": "9" * 40}])
-    server.answer(RAW, b"ci_access: {projects: []}")
-    assert read() == b"ci_access: {projects: []}"
+    server.answer(TREE, [second])
+    server.answer(RAW, contents[1])
+    assert read() == contents[1]
 
 
 def test_a_blob_of_another_project_is_not_taken(server: HTTPSServer, client: HTTPSClient) -> None:
@@ -547,13 +554,120 @@ def test_a_blob_of_another_project_is_not_taken(server: HTTPSServer, client: HTT
 
 
 def test_blobs_are_forgotten_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gitlab_api, "_BLOBS_MAX_BYTES", 10)
+    monkeypatch.setattr(gitlab_memory, "_BLOBS_MAX_BYTES", 10)
     blobs = Blobs()
     for name in ("a", "b", "c"):
         blobs.keep(50, name, b"12345")
     blobs.keep(50, "c", b"12345")
 
     assert [blobs.get(50, name) is None for name in ("a", "b", "c")] == [True, False, False]
+
+
+# --- Answers that aren't GitLab's own ---
+
+
+def blob_of(content: bytes, *, by: str = "sha1") -> str:
+    """Git's id of a content, by git's own words: a head, a zero byte, the content."""
+    digest = hashlib.new(by, usedforsecurity=False)
+    digest.update(f"blob {len(content)}".encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def test_gits_ids_of_contents_are_as_git_makes_them() -> None:
+    # `printf 'ci_access: {}\n' | git hash-object --stdin`
+    assert blob_of(b"ci_access: {}\n") == "56533f3fa563efa18ae27f1ffee63b0e91ac90f4"
+
+
+@pytest.mark.parametrize("by", ["sha1", "sha256"])
+@pytest.mark.parametrize(
+    "instead",
+    [b"<html>Sign in</html>", b"", b"ci_access: {projects: [{id: top/app}]}", b"Retry later"],
+    ids=["a page", "nothing", "its first part", "words"],
+)
+def test_a_content_that_is_not_the_one_in_git_is_no_answer_and_is_not_kept(
+    server: HTTPSServer, client: HTTPSClient, instead: bytes, by: str
+) -> None:
+    true = b"ci_access: {projects: [{id: top/app}]}\n# an end\n"
+    server.answer(TREE, [an_entry("blob", FILE, blob=blob_of(true, by=by))])
+    server.answer(RAW, instead)
+    blobs = Blobs()
+
+    def read() -> bytes | None:
+        gitlab = GitLabAPI(client, TOKEN, seconds=10, blobs=blobs)
+        gitlab.agent_files(50, "abc")
+        return gitlab.raw_file(50, FILE, "abc")
+
+    with pytest.raises(Unavailable, match="in git"):
+        read()
+    server.answer(RAW, true)
+
+    assert read() == true
+
+
+PATHS: dict[str, Callable[[GitLabAPI], Any]] = {
+    "project by path": lambda gitlab: gitlab.project("top/app"),
+    "group by path": lambda gitlab: gitlab.group("top"),
+    "projects below": lambda gitlab: gitlab.projects_below(1),
+    **READS,
+}
+ANY = {
+    **PLACES,
+    "project by path": f"{API}/projects/top%2Fapp",
+    "group by path": f"{API}/groups/top",
+    "projects below": f"{API}/groups/1/projects",
+}
+
+
+@pytest.mark.parametrize("read", PATHS)
+@pytest.mark.parametrize(
+    "page", [b"default backend - 404", b"<html>Not Found</html>", b"", b"[]", b'"Not Found"']
+)
+def test_a_404_that_is_not_the_apis_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str, page: bytes
+) -> None:
+    # A proxy that has lost its way to GitLab, or that refuses %2F in a path, as Apache's does.
+    server.answer(ANY[read], page, status=404)
+
+    with pytest.raises(Unavailable) as raised:
+        PATHS[read](gitlab)
+
+    assert not isinstance(raised.value, NotForUs)
+
+
+@pytest.mark.parametrize("read", PATHS)
+@pytest.mark.parametrize(
+    "location", ["https://sso.test/?back=/api/v4/", "/users/sign_in", "/api/v4/", ""]
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_elsewhere_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str, location: str, status: int
+) -> None:
+    server.answer(ANY[read], b"", status=status, headers={"Location": location})
+
+    with pytest.raises(Unavailable, match=str(status)):
+        PATHS[read](gitlab)
+
+
+@pytest.mark.parametrize("read", ["project", "group"])
+def test_what_is_asked_for_by_its_id_is_never_renamed_away(
+    server: HTTPSServer, gitlab: GitLabAPI, read: str
+) -> None:
+    moved = {"Location": f"{server.url}{API}/projects/7"}
+    server.answer(PLACES[read], b"", status=301, headers=moved)
+
+    with pytest.raises(Unavailable, match="301"):
+        READS[read](gitlab)
+
+
+@pytest.mark.parametrize("commit", [b"<html>", b"[]", b"{}", b'{"id": "another"}'])
+def test_a_folder_is_deleted_only_where_the_commit_itself_is_shown(
+    server: HTTPSServer, gitlab: GitLabAPI, commit: bytes
+) -> None:
+    server.answer(TREE, [])
+    server.answer(COMMIT, commit)
+
+    with pytest.raises(Unavailable):
+        gitlab.agent_files(50, "abc")
 
 
 # --- Listings ---
@@ -600,6 +714,145 @@ def test_a_list_that_changes_while_it_is_read_is_no_answer(
 
     with pytest.raises(Unavailable, match="changed while"):
         gitlab.projects_below(1)
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Total": "150"}, {"X-Next-Page": "2"}])
+def test_a_list_whose_links_were_lost_is_no_answer(
+    server: HTTPSServer, gitlab: GitLabAPI, headers: dict[str, str]
+) -> None:
+    full = [{**PROJECT, "id": n, "path_with_namespace": f"top/p{n}"} for n in range(100)]
+    server.answer(PROJECTS_BELOW, full, headers=headers)
+
+    with pytest.raises(Unavailable, match="where it ends"):
+        gitlab.projects_below(1)
+
+
+def test_a_list_whose_last_page_is_full_has_its_end(server: HTTPSServer, gitlab: GitLabAPI) -> None:
+    full = [{**PROJECT, "id": n, "path_with_namespace": f"top/p{n}"} for n in range(100)]
+    server.answer(PROJECTS_BELOW, full, headers={"X-Next-Page": ""})
+
+    assert len(gitlab.projects_below(1)) == 100
+
+
+def a_row(number: int) -> dict[str, Any]:
+    return {**PROJECT, "id": number, "path_with_namespace": f"top/p{number}"}
+
+
+def asked_pages(server: HTTPSServer) -> list[str]:
+    """The pages of the list that were asked for, the first one as nothing."""
+    targets = [a.target for a in server.asked if a.target.startswith(PROJECTS_BELOW)]
+    found = [re.search(r"[?&]page=(\d+)", target) for target in targets]
+    return ["" if page is None else page[1] for page in found]
+
+
+class Tries:
+    """Runs one after another, of one warm function: each has a time of its own."""
+
+    def __init__(self, server: HTTPSServer, client: HTTPSClient) -> None:
+        self.server, self.client, self.listings = server, client, Listings()
+        pages(server, PROJECTS_BELOW, *([a_row(n)] for n in range(4)), totals=[4] * 4)
+        self.push("abc")
+
+    def push(self, commit: str) -> None:
+        self.server.answer(BRANCH, {"name": "main", "commit": {"id": commit}})
+
+    def run(self) -> set[str]:
+        """One run: the head, then the list; what it asked for of the list is `asked_pages`."""
+        self.server.asked.clear()
+        gitlab = GitLabAPI(self.client, TOKEN, seconds=10, listings=self.listings)
+        gitlab.head(50, "main")
+        return set(gitlab.projects_below(1))
+
+    def run_and_fail_at(self, page: int, status: int = 502) -> None:
+        """A run that gets no answer at a page, which there is again afterwards."""
+        target = f"{PROJECTS_BELOW}?page={page}"
+        self.server.answer(target, b"", status=status)
+        with pytest.raises(Unavailable):
+            self.run()
+        pages(self.server, PROJECTS_BELOW, *([a_row(n)] for n in range(4)), totals=[4] * 4)
+
+
+ALL_ROWS = {f"top/p{n}" for n in range(4)}
+
+
+@pytest.fixture
+def tries(server: HTTPSServer, client: HTTPSClient) -> Tries:
+    return Tries(server, client)
+
+
+def test_a_list_that_takes_longer_than_a_run_is_gone_on_with_in_the_next_one(tries: Tries) -> None:
+    tries.run_and_fail_at(2)
+    assert asked_pages(tries.server) == ["", "2"]
+    tries.run_and_fail_at(4, status=429)
+    assert asked_pages(tries.server) == ["2", "3", "4"]
+
+    assert tries.run() == ALL_ROWS
+    assert asked_pages(tries.server) == ["4"]
+
+
+def test_a_run_whose_time_is_up_leaves_the_rest_of_a_list_to_the_next_one(
+    tries: Tries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The run begins, asks for the head, for a page, for another one: there the time is up.
+    moments = iter([0.0, 0.0, 0.0])
+    with monkeypatch.context() as patched:
+        clock = SimpleNamespace(monotonic=lambda: next(moments, 60.0))
+        patched.setattr(gitlab_api, "time", clock)
+        with pytest.raises(TimedOut):
+            tries.run()
+
+    assert tries.run() == ALL_ROWS
+    assert asked_pages(tries.server) == ["2", "3", "4"]
+
+
+def test_a_list_that_was_read_whole_is_read_anew(tries: Tries) -> None:
+    tries.run()
+
+    assert tries.run() == ALL_ROWS
+    assert asked_pages(tries.server) == ["", "2", "3", "4"]
+
+
+def test_what_a_later_commit_names_is_not_looked_for_in_older_rows(tries: Tries) -> None:
+    tries.run_and_fail_at(3)
+    tries.push("def")
+
+    assert tries.run() == ALL_ROWS
+    assert asked_pages(tries.server) == ["", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_list_that_is_no_more_for_us_is_begun_anew(tries: Tries, status: int) -> None:
+    tries.run_and_fail_at(3, status=status)
+
+    assert tries.run() == ALL_ROWS
+    assert asked_pages(tries.server) == ["", "2", "3", "4"]
+
+
+def test_a_list_that_changed_between_two_runs_is_begun_anew(tries: Tries) -> None:
+    tries.run_and_fail_at(3)
+    pages(tries.server, PROJECTS_BELOW, *([a_row(n)] for n in range(1, 4)), totals=[3] * 3)
+
+    with pytest.raises(Unavailable, match="changed while"):
+        tries.run()
+
+    assert tries.run() == ALL_ROWS - {"top/p0"}
+
+
+def test_old_rows_are_not_gone_on_with(tries: Tries, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries.run_and_fail_at(3)
+    monkeypatch.setattr(gitlab_memory, "_LISTING_MAX_SECONDS", -1.0)
+
+    assert tries.run() == ALL_ROWS
+    assert asked_pages(tries.server) == ["", "2", "3", "4"]
+
+
+def test_only_the_latest_unfinished_lists_are_remembered() -> None:
+    listings = Listings()
+    for number in range(20):
+        listings.keep("abc", f"/{number}", Listing(following="/next"))
+
+    remembered = [listings.begun("abc", f"/{n}").following == "/next" for n in range(20)]
+    assert remembered == [False] * 4 + [True] * 16
 
 
 def test_a_group_that_cannot_be_listed_is_not_an_empty_one(gitlab: GitLabAPI) -> None:
@@ -690,9 +943,11 @@ def test_a_project_of_another_form_is_no_answer(
         ("group", {**GROUP, "parent_id": False}),
         ("group", {"id": 2, "full_path": "top"}),
         ("group", {**GROUP, "full_path": ["top"]}),
-        ("head", {"commit": None}),
-        ("head", {"commit": {"id": ""}}),
-        ("head", {"commit": {"id": 7}}),
+        ("head", {"name": "main", "commit": None}),
+        ("head", {"name": "main", "commit": {"id": ""}}),
+        ("head", {"name": "main", "commit": {"id": 7}}),
+        ("head", {"name": "other", "commit": {"id": "abc"}}),
+        ("head", {"commit": {"id": "abc"}}),
         ("head", []),
         ("files", {"message": "x"}),
         ("files", [7]),

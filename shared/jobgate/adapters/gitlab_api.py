@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -12,12 +11,15 @@ from jobgate.adapters.gitlab_forms import (
     file_kind,
     group_of,
     integer,
+    is_blob,
+    is_not_found,
     next_page,
     project_of,
     rows_of,
     slug,
     text,
 )
+from jobgate.adapters.gitlab_memory import Blobs, Listings
 from jobgate.core.agent_folder import AGENTS_FOLDER, TreeEntry
 from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
 from jobgate.ports import GitLabOfJobs
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents
-_BLOBS_MAX_BYTES = 64 * 1024 * 1024
+_PAGE = 100
+_LIST_PAGES_MAX = 500  # GitLab itself lists no more than 50,000 rows by number
 _QUESTION_SECONDS = 15.0  # one answer that never comes leaves time for the other questions
 _MINUTE_SECONDS = 60.0
 _RETRY_AFTER_MAX_SECONDS = 900.0  # longer than the schedule of reconcile helps nobody
@@ -41,36 +44,21 @@ _NUMERIC = re.compile(r"[0-9]+")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
-class Blobs:
-    """Contents of files by their blob's id, which never change; the oldest are forgotten first."""
-
-    def __init__(self) -> None:
-        self._contents: OrderedDict[tuple[int, str], bytes] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, project_id: int, blob: str) -> bytes | None:
-        """The content of a project's blob, if it is still known."""
-        return self._contents.get((project_id, blob))
-
-    def keep(self, project_id: int, blob: str, content: bytes) -> None:
-        """Remember a content."""
-        if (project_id, blob) not in self._contents:
-            self._contents[project_id, blob] = content
-            self._bytes += len(content)
-        while self._bytes > _BLOBS_MAX_BYTES:
-            _, forgotten = self._contents.popitem(last=False)
-            self._bytes -= len(forgotten)
-
-
 class GitLabAPI(GitLabOfJobs):
     """One instance, within `seconds` for all its calls together.
 
-    Only 200 and 404 are answers; a redirect of a project or group (a path that was renamed away)
-    is "not found", and everything else is Unavailable, so that nothing is concluded from it.
+    Only 200 and GitLab's own 404 are answers; its redirect from a path that was renamed away is
+    "not found", and everything else is Unavailable, so that nothing is concluded from it.
     """
 
     def __init__(
-        self, client: HTTPSClient, token: str, *, seconds: float, blobs: Blobs | None = None
+        self,
+        client: HTTPSClient,
+        token: str,
+        *,
+        seconds: float,
+        blobs: Blobs | None = None,
+        listings: Listings | None = None,
     ) -> None:
         if not _TOKEN.fullmatch(token):
             raise Unavailable("what is stored as GitLab's token can't be one")
@@ -78,12 +66,14 @@ class GitLabAPI(GitLabOfJobs):
         self._token = token
         self._deadline = time.monotonic() + seconds
         self._blobs = blobs or Blobs()
+        self._listings = listings or Listings()
         self._blob_ids: dict[tuple[int, str, str], str] = {}
+        self._commit: str | None = None
 
     def project(self, ref: int | str) -> GitLabProject | None:
         if not _may_exist(ref):
             return None
-        body = self._object(f"/projects/{_segment(ref)}", may_redirect=True)
+        body = self._object(f"/projects/{_segment(ref)}", is_path=isinstance(ref, str))
         if body is None:
             return None
         project = project_of(body)
@@ -94,7 +84,8 @@ class GitLabAPI(GitLabOfJobs):
             return None
         if isinstance(ref, str) and _NUMERIC.fullmatch(ref):
             return self._group_of_numeric_path(ref)
-        body = self._object(f"/groups/{_segment(ref)}?with_projects=false", may_redirect=True)
+        target = f"/groups/{_segment(ref)}?with_projects=false"
+        body = self._object(target, is_path=isinstance(ref, str))
         if body is None:
             return None
         group = group_of(body)
@@ -149,9 +140,12 @@ class GitLabAPI(GitLabOfJobs):
         if body is None:
             return None
         try:
-            return text(body["commit"]["id"])
+            if text(body["name"]) != branch:
+                raise Unavailable("GitLab answered with another branch")
+            self._commit = text(body["commit"]["id"])
         except (KeyError, TypeError, ValueError) as exc:
             raise Unavailable("a branch in a form that isn't GitLab's") from exc
+        return self._commit
 
     def agent_files(self, project_id: int, commit: str) -> Mapping[str, TreeEntry]:
         query = {
@@ -170,7 +164,7 @@ class GitLabAPI(GitLabOfJobs):
                 self._blob_ids[project_id, path, commit] = files[path].id
             except (KeyError, TypeError, ValueError) as exc:
                 raise Unavailable("a tree in a form that isn't GitLab's") from exc
-        if not files and self._get(_commit(project_id, commit), max_bytes=_JSON_MAX_BYTES) is None:
+        if not files and (self._object(_commit(project_id, commit)) or {}).get("id") != commit:
             # The folder's 404 is the project's, and no deleted folder.
             raise NotForUs("a commit that GitLab doesn't show us any more")
         return files
@@ -184,12 +178,15 @@ class GitLabAPI(GitLabOfJobs):
         answer = self._get(f"{target}?{urlencode({'ref': commit})}", max_bytes=_FILE_MAX_BYTES)
         if answer is None:
             return None
-        if blob is not None:
+        # One that was cut is longer than a configuration may be, whatever the rest of it is.
+        if blob is not None and not answer.cut:
+            if not is_blob(answer.body, blob):
+                raise Unavailable("a file's content that isn't the one in git")
             self._blobs.keep(project_id, blob, answer.body)
         return answer.body
 
-    def _object(self, target: str, *, may_redirect: bool = False) -> dict[str, Any] | None:
-        answer = self._get(target, max_bytes=_JSON_MAX_BYTES, may_redirect=may_redirect)
+    def _object(self, target: str, *, is_path: bool = False) -> dict[str, Any] | None:
+        answer = self._get(target, max_bytes=_JSON_MAX_BYTES, is_path=is_path)
         if answer is None:
             return None
         body = answer.json()
@@ -212,30 +209,40 @@ class GitLabAPI(GitLabOfJobs):
             target = following
         raise Unavailable("a list of GitLab's with more pages than can be read")
 
-    def _whole_list(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def _whole_list(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """Every entry of a list by number, which mustn't change while it is read.
 
         A row that goes makes all later ones move up, and one of them fall between two pages: that
-        shows in the number of rows, so such a list is unknown, and not one that lacks that row.
+        shows in the number of rows (of which GitLab tells up to 10,000), so such a list is unknown,
+        and not one that lacks that row. What there was no time for, or what GitLab didn't answer,
+        is left to the next run.
         """
-        total: str | None = None
-        target = f"{path}?{urlencode({**query, 'per_page': '100'})}"
-        for page in range(_PAGES_MAX):
-            answer = self._get(target, max_bytes=_JSON_MAX_BYTES)
+        target = f"{path}?{urlencode({**query, 'per_page': str(_PAGE)})}"
+        listing = self._listings.begun(self._commit, target)
+        while listing.following is not None:
+            if listing.pages == _LIST_PAGES_MAX:
+                raise Unavailable("a list of GitLab's with more pages than can be read")
+            try:
+                answer = self._get(listing.following, max_bytes=_JSON_MAX_BYTES)
+            except NotForUs:
+                raise
+            except Unavailable:
+                self._listings.keep(self._commit, target, listing)
+                raise
             if answer is None:
                 raise NotForUs("a group that GitLab doesn't show us")
             counted = answer.headers.get("x-total")
-            if page > 0 and counted != total:
+            if listing.pages > 0 and counted != listing.total:
                 raise Unavailable("a list of GitLab's changed while it was read")
-            total = counted
-            yield from rows_of(answer)
-            following = next_page(answer.headers.get("link", ""))
-            if following is None:
-                return
-            target = following
-        raise Unavailable("a list of GitLab's with more pages than can be read")
+            rows, following = rows_of(answer), next_page(answer.headers.get("link", ""))
+            if following is None and len(rows) == _PAGE and answer.headers.get("x-next-page") != "":
+                # Its links were lost on the way: what is on its other pages isn't missing.
+                raise Unavailable("a list of GitLab's that doesn't say where it ends")
+            listing.rows += rows
+            listing.total, listing.pages, listing.following = counted, listing.pages + 1, following
+        return listing.rows
 
-    def _get(self, target: str, *, max_bytes: int, may_redirect: bool = False) -> Answer | None:
+    def _get(self, target: str, *, max_bytes: int, is_path: bool = False) -> Answer | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimedOut("GitLab didn't answer in time")
@@ -247,7 +254,7 @@ class GitLabAPI(GitLabOfJobs):
         )
         if answer.status == 200:
             return answer
-        if answer.status == 404 or (may_redirect and 300 <= answer.status < 400):
+        if is_not_found(answer, is_path=is_path):
             return None
         raise _fault(answer)
 

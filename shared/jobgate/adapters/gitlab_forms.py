@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,28 @@ if TYPE_CHECKING:
     from jobgate.adapters.https import Answer
 
 _SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,22}[a-z0-9])?")
+_SHA1_DIGITS = 40
+_MOVED = re.compile(r"/api/v4/(projects|groups)/[^/?#]+")
 _NEXT = re.compile(r"""\brel=("?)next\1(?![\w-])""", re.IGNORECASE)
+
+
+def is_not_found(answer: Answer, *, is_path: bool) -> bool:
+    """Whether GitLab's API itself says that there is no such thing.
+
+    That is a 404 in JSON; and for a path its redirect to what was renamed away from there. A proxy
+    before GitLab has pages of its own, and leads who asks too much of it to a sign-in.
+    """
+    if answer.status == 404:
+        return isinstance(answer.json(), dict)
+    is_redirect = answer.status in (301, 302, 307, 308)
+    return is_path and is_redirect and bool(_MOVED.search(answer.headers.get("location", "")))
+
+
+def is_blob(content: bytes, blob_id: str) -> bool:
+    """Whether a content is that of git's blob: its id is the content's hash ("Git Objects")."""
+    whole = b"blob %d\0%b" % (len(content), content)
+    digest = hashlib.sha1 if len(blob_id) == _SHA1_DIGITS else hashlib.sha256
+    return digest(whole, usedforsecurity=False).hexdigest() == blob_id
 
 
 def rows_of(answer: Answer) -> list[dict[str, Any]]:
