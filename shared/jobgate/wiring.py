@@ -205,6 +205,8 @@ def gitlab_webhook(environment: Mapping[str, str]) -> Handler:
 
 def config_refresh(environment: Mapping[str, str]) -> Handler:
     """The handler of `functions/config_refresh`."""
+    from secrets import randbelow
+
     from jobgate.adapters.commit_statuses import GitLabCommitStatuses
     from jobgate.adapters.deployment_reader import DeploymentReader
     from jobgate.adapters.log import log, write_line
@@ -226,6 +228,7 @@ def config_refresh(environment: Mapping[str, str]) -> Handler:
         recorder=write_line,
         settings=settings,
         clock=_clock,
+        pick=randbelow,
         statuses=GitLabCommitStatuses(
             deployment,
             SecretReader(call, clock=_clock),

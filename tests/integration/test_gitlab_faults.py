@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.adapters.gitlab_api import GitLabAPI
-from jobgate.adapters.gitlab_memory import Blobs
+from jobgate.adapters.gitlab_memory import Blobs, Listings
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.errors import Throttled, Unavailable
 from jobgate.core.settings import Settings
@@ -65,7 +65,7 @@ class Deployment:
 
     def begin_anew(self) -> None:
         """Nothing is published, and no function is warm."""
-        self.blobs = Blobs()
+        self.blobs, self.listings = Blobs(), Listings()
         self.clock, self.places, self.store = FakeClock(), FakePlaceStore(), FakeRefreshStore()
         project_id = self.ids["agents"]
         self.store.config_projects["main", project_id] = b.a_config_project_item(
@@ -77,13 +77,18 @@ class Deployment:
         self.store.writes.clear()
         Refresh(
             gitlab_of=lambda _alias: GitLabAPI(
-                self.client, self.token, seconds=self.seconds, blobs=self.blobs
+                self.client,
+                self.token,
+                seconds=self.seconds,
+                blobs=self.blobs,
+                listings=self.listings,
             ),
             store=self.store,
             places=self.places,
             recorder=lambda _line: None,
             settings=Settings(),
             clock=self.clock,
+            pick=lambda _count: 0,
         ).run("main", self.ids["agents"])
 
     def push(self, *names: str, groups: tuple[str, ...] = ()) -> None:
@@ -498,6 +503,23 @@ def test_a_listing_that_changes_or_breaks_in_its_middle_takes_no_access(
     large.control.clear_faults()
     large.run()
     assert large.snapshot == before
+
+
+def test_a_tree_whose_listing_takes_longer_than_a_run_is_read_by_several(
+    large: Deployment,
+) -> None:
+    large.begin_anew()
+    # Two pages, of which a run has time for one.
+    large.seconds = 3.5
+    large.control.disturb_next(r"GET /api/v4/groups/\d+/projects", times=ALWAYS, delay=2)
+
+    raised = [fails(large) for _ in range(4)]
+
+    large.control.clear_faults()
+    large.seconds = 30
+    assert raised[0] is not None
+    assert None in raised
+    assert large.granted == ALL
 
 
 def test_throttled_in_the_middle_it_goes_on_later_and_loses_nothing(large: Deployment) -> None:

@@ -101,6 +101,7 @@ class Deployment:
             recorder=lambda _line: None,
             settings=Settings(),
             clock=self.clock,
+            pick=lambda _count: 0,
         ).run("main", self.ids["agents"])
 
     @property

@@ -40,6 +40,7 @@ def test_an_unchanged_head_costs_three_reads_an_agent_and_one_a_subject_and_no_w
         recorder=lambda _line: None,
         settings=Settings(),
         clock=FakeClock(),
+        pick=lambda _count: 0,
     )
     refresh.run("main", b.CONFIG_PROJECT)
     counted.operations.clear()

@@ -102,6 +102,7 @@ class Instance:
             recorder=lambda _line: None,
             settings=self.settings,
             clock=FakeClock(),
+            pick=lambda _count: 0,
         ).run("main", project_id)
 
 

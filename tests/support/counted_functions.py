@@ -273,6 +273,7 @@ def a_refresh(stack: CountedStack) -> Refresh:
         recorder=stack.record,
         settings=stack.settings,
         clock=stack.clock,
+        pick=lambda _count: 0,
     )
 
 

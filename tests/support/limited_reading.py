@@ -101,6 +101,7 @@ def _refreshed(checkout: Path) -> dict[str, Any]:
         recorder=lambda _line: None,
         settings=Settings(),
         clock=FakeClock(),
+        pick=lambda _count: 0,
     ).run("main", b.CONFIG_PROJECT)
     snapshot = store.snapshots["main", b.PROD]
     problems = [{name: getattr(p, name) for name in p.__slots__} for p in snapshot.problems]

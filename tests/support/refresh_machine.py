@@ -235,6 +235,7 @@ class RefreshMachine(RuleBasedStateMachine):
             recorder=lambda _line: None,
             settings=Settings(),
             clock=self.clock,
+            pick=lambda _count: 0,
         )
 
     def _run_quietly(self, refresh: Refresh) -> None:

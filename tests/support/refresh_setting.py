@@ -13,6 +13,8 @@ from tests.support.fakes import FakeClock, FakeCommitStatuses
 from tests.support.refresh_fakes import FakeGitLab, FakeRefreshStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobgate.core.agent import AgentSnapshot
 
 FILE = ".gitlab/agents/prod/config.yaml"
@@ -60,6 +62,7 @@ class Setting:
         self.clock = FakeClock()
         self.settings = Settings()
         self.statuses = FakeCommitStatuses()
+        self.pick: Callable[[int], int] = lambda _count: 0
 
     @property
     def refresh(self) -> Refresh:
@@ -69,6 +72,7 @@ class Setting:
             recorder=self.records.append,
             settings=self.settings,
             clock=self.clock,
+            pick=self.pick,
             statuses=self.statuses,
         )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jobgate.core.agent_folder import FileKind
 from jobgate.core.commit_status import CommitStatus
-from jobgate.core.errors import Conflict, OutOfTime, Throttled, Unavailable
+from jobgate.core.errors import Conflict, OutOfTime, Throttled, TimedOut, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
 from jobgate.ports import GitLabGroup, Subject
@@ -816,6 +817,40 @@ def test_a_try_that_reaches_no_agent_is_a_failure_and_doubts_them_all() -> None:
 
     assert not isinstance(failed.value, OutOfTime)
     assert None not in {s.doubt_since for s in setting.store.snapshots.values()}
+
+
+@pytest.mark.parametrize("is_unchanged", [False, True])
+def test_an_agent_that_takes_all_the_time_keeps_no_other_from_its_turn(
+    *, is_unchanged: bool
+) -> None:
+    setting = many_agents(3)
+    tries(setting)
+    if not is_unchanged:
+        push_to(setting, {1000 + n: b"{}" for n in range(3)})
+    setting.gitlab.after = {"raw_file": lambda: take_all_the_time(setting, "a0")}
+    numbers = itertools.count()
+    setting.pick = lambda count: next(numbers) % count
+
+    for _ in range(12):
+        with contextlib.suppress(OutOfTime, Unavailable):
+            setting.run()
+        setting.clock.advance(300)
+
+    slow, *others = (setting.store.snapshots["main", i] for i in (1000, 1001, 1002))
+    assert slow.doubt_since is not None
+    assert slow.doubt_since < b.NOW + 600
+    lately = setting.clock() - 1200
+    assert all(s.doubt_since is None or s.doubt_since > lately for s in others)
+    assert [bool(s.projects) for s in others] == [is_unchanged, is_unchanged]
+
+
+def take_all_the_time(setting: Setting, name: str) -> None:
+    """Never answer for this agent's file; a question of the others' takes half a second."""
+    if setting.gitlab.calls[-1] != ("raw_file", f".gitlab/agents/{name}/config.yaml"):
+        setting.clock.advance(0.5)
+        return
+    setting.clock.advance(50)
+    raise TimedOut("GitLab didn't answer in time")
 
 
 def test_what_was_done_before_gitlab_throttles_is_not_done_again() -> None:

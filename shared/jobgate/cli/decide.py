@@ -56,6 +56,7 @@ def decide(agents: Sequence[str], instance: Path, claims: Path) -> Decided:
         recorder=lambda _line: None,
         settings=given.settings,
         clock=lambda: now,
+        pick=lambda _count: 0,
     )
     deciding = Decide(
         issuer=_ISSUER,

@@ -1,7 +1,9 @@
 """A configuration project's agents in turn: compiled and published, as many as one try can do.
 
-Those whose files have changed come first, so that no agent waits for others with nothing new. What
-is done is known by agent, so that the next try goes on with the rest, whatever was pushed between.
+Those whose files have changed come first, so that no agent waits for others with nothing new. Each
+try begins with another one of them, so that an agent that takes all the time, whatever the cause,
+keeps no other from its turn. What is done is known by agent, so that the next try goes on with the
+rest, whatever was pushed between.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from jobgate.core.snapshot import SnapshotHead, compile_snapshot, keep_last_good
 from jobgate.usecases.config_reading import read_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.settings import Settings
@@ -34,7 +36,8 @@ _SPARE_SECONDS = 15.0  # beyond the time for new agents, for what was begun: a m
 class AgentsInTurn:
     """One try's agents; `stored` are their snapshots, `seconds` when no further agent is begun.
 
-    `todo` are those that aren't done, `failures` those of them that GitLab doesn't let us read.
+    `pick` picks one of so many at random, from 0: with which the try begins. `todo` are those that
+    aren't done, `failures` those of them that GitLab doesn't let us read.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class AgentsInTurn:
         settings: Settings,
         clock: Clock,
         seconds: float,
+        pick: Callable[[int], int],
     ) -> None:
+        self._pick = pick
         self._item = item
         self._stored = stored
         self._settings = settings
@@ -78,8 +83,8 @@ class AgentsInTurn:
         """Go on until all is tried, the time is up or GitLab throttles; whether any was done."""
         before = self._item.done
         unchanged = {i for i in self.todo if self.is_unchanged(i, head)}
-        self.todo = [i for i in self.todo if i not in unchanged or i not in before]
-        self.todo.sort(key=lambda agent_id: agent_id in unchanged)
+        changed = [i for i in self.todo if i not in unchanged]
+        self.todo = self._turned(changed) + self._turned(sorted(unchanged - before))
         left, at_first = list(self.todo), len(self.todo)
         while left:
             compiled = self._compiled_of(left[:_AGENTS_AT_ONCE], head, gitlab, finder)
@@ -101,6 +106,10 @@ class AgentsInTurn:
             return False
         blob = head.blob(self._item.agents[agent_id])
         return (snapshot.blob, snapshot.config_project) == (blob, head.project)
+
+    def _turned(self, agents: list[int]) -> list[int]:
+        first = self._pick(len(agents)) if agents else 0
+        return agents[first:] + agents[:first]
 
     @property
     def _is_late(self) -> bool:

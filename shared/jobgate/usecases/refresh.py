@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refresh:
-    """The refresh and what it needs; `seconds` is when a try begins no further agents."""
+    """The refresh and what it needs.
+
+    `seconds` is when a try begins no further agents, `pick` picks one of so many at random, from 0.
+    """
 
     gitlab_of: Callable[[str], GitLab]
     store: RefreshStore
@@ -56,6 +59,7 @@ class Refresh:
     statuses: CommitStatuses | None = None
     places: PlaceStore | None = None
     seconds: float = 35
+    pick: Callable[[int], int]
 
     def run(self, issuer: str, project_id: int) -> None:
         """Refresh one configuration project.
@@ -108,6 +112,7 @@ class _Run:
             settings=refresh.settings,
             clock=refresh.clock,
             seconds=refresh.seconds,
+            pick=refresh.pick,
         )
 
     def read(self) -> Sequence[Unavailable]:
