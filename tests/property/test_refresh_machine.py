@@ -94,3 +94,4 @@ def check(machine: RefreshMachine) -> None:
     machine.index_is_a_superset()
     machine.nobody_has_what_neither_the_last_good_nor_the_head_grants()
     machine.who_took_over_a_path_has_nothing()
+    machine.who_had_an_entry_of_its_own_has_one()

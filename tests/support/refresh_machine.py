@@ -70,6 +70,7 @@ class RefreshMachine(RuleBasedStateMachine):
         self.next_id = 200
         self.messages = 0
         self.squatters: dict[int, str] = {}
+        self.bound: dict[int, str] = {}
         self.versions: list[int] = []
         self.before: frozenset[int] = frozenset()
         self.heads: list[frozenset[int]] = []
@@ -222,6 +223,13 @@ class RefreshMachine(RuleBasedStateMachine):
         """Until the entry was taken out of the file and written anew."""
         assert not self._granted() & self.squatters.keys()
 
+    @invariant()
+    def who_had_an_entry_of_its_own_has_one(self) -> None:
+        """Though it be a denial: else a wider entry takes over for who renames a project."""
+        entries = self._entries()
+        assert self.bound.keys() <= entries.keys(), (self.bound, entries)
+        self.bound |= {i: _name_of(e.path) for i, e in entries.items() if e.refused is None}
+
     # --- How ---
 
     def _commit(self, named: frozenset[str]) -> None:
@@ -247,15 +255,16 @@ class RefreshMachine(RuleBasedStateMachine):
             self._forgive()
 
     def _forgive(self) -> None:
-        """Who took over a path may be let in once a head without it was in force."""
+        """Who took over a path may be let in once a head without it was in force; who left it, too.
+
+        By what a group is given, that is.
+        """
         snapshot, content = self._snapshot(), self.gitlab.files[50][FILE]
         if snapshot is None or snapshot.commit != self.gitlab._commit(50):
             return
-        self.squatters = {
-            i: name
-            for i, name in self.squatters.items()
-            if f"{{id: {PATHS[name]}}}".encode() in content
-        }
+        written = {n for n, path in PATHS.items() if f"{{id: {path}}}".encode() in content}
+        self.squatters = {i: name for i, name in self.squatters.items() if name in written}
+        self.bound = {i: name for i, name in self.bound.items() if name in written}
 
     def _interrupted(self, at: int, act: Callable[[], None]) -> None:
         calls = 0
@@ -300,3 +309,7 @@ class RefreshMachine(RuleBasedStateMachine):
         subjects = [Subject("project", i) for i in self.gitlab.projects]
         found = self.store.indexed("main", subjects)
         return frozenset(s for s, agents in found.items() if b.PROD in agents)
+
+
+def _name_of(path: str) -> str:
+    return path.rpartition("/")[2]
