@@ -572,7 +572,10 @@ class AgentSnapshots(Protocol):
     """The agents of all issuers, and what their configurations grant."""
 
     def agents(self) -> Iterable[tuple[str, int]]:
-        """Issuer alias and id of each agent that a configuration project lists."""
+        """Issuer alias and id of each agent that a configuration project lists.
+
+        Raises Unavailable where a project can't be read, after the agents of all others.
+        """
         ...
 
     def snapshot(self, issuer: str, agent_id: int) -> AgentSnapshot | None: ...
@@ -623,7 +626,10 @@ class AgentConnections(Protocol):
     """The agents of all issuers, and where their clusters are."""
 
     def agents(self) -> Iterable[tuple[str, int]]:
-        """Issuer alias and id of each agent that a configuration project lists."""
+        """Issuer alias and id of each agent that a configuration project lists.
+
+        Raises Unavailable where a project can't be read, after the agents of all others.
+        """
         ...
 
     def cluster(self, issuer: str, agent_id: int) -> ClusterConnection | None: ...

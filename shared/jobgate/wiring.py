@@ -303,11 +303,13 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
 
     def handler(_event: dict[str, Any], _context: object) -> dict[str, int]:
         began = _clock()
-        queued = use_case.run()
-        renewal.run(until=began + _RENEWAL_SECONDS)
-        tokens.run()
-        job_hooks.run(kept_hooks(), until=began + _JOB_HOOKS_SECONDS)
-        return {"queued": queued}
+        try:
+            return {"queued": use_case.run()}
+        finally:
+            # A queue that takes nothing is no reason to let the clusters' tokens end.
+            renewal.run(until=began + _RENEWAL_SECONDS)
+            tokens.run()
+            job_hooks.run(kept_hooks(), until=began + _JOB_HOOKS_SECONDS)
 
     return handler
 

@@ -987,6 +987,25 @@ def test_configuration_projects_are_listed_over_many_pages(aws: AWS) -> None:
     assert sorted(listed) == [("main", number) for number in range(1, 31)]
 
 
+@pytest.mark.parametrize("broken", [{"agents": {"S": "none"}}, {"v": {"N": "99"}}])
+def test_a_configuration_project_that_cannot_be_read_holds_no_other_up(
+    aws: AWS, broken: dict[str, Any]
+) -> None:
+    for number in (1, 2, 3):
+        project = b.a_config_project_item({number: "prod"}, project_id=number)
+        aws.put(agent_items.config_project_item(project) | (broken if number == 2 else {}))
+    store = DynamoDBRefreshStore(aws.call, aws.table)
+
+    # Its own refresh tells of it.
+    assert sorted(store.all()) == [("main", 1), ("main", 2), ("main", 3)]
+    agents = store.agents()
+    assert sorted([next(agents), next(agents)]) == [("main", 1), ("main", 3)]
+    with pytest.raises(Unavailable):
+        next(agents)
+    with pytest.raises(Unavailable):
+        store.config_project("main", 2)
+
+
 # --- The deployment ---
 
 

@@ -262,15 +262,16 @@ class FakeHookSightings(HookSightings):
 
 
 class FakeRefreshQueue(RefreshQueue):
-    """Keeps what was sent."""
+    """Keeps what was sent; `refused` are projects whose messages it doesn't take."""
 
     def __init__(self) -> None:
+        self.refused: set[int] = set()
         self.refreshes: list[tuple[str, int, str | None]] = []
         self.jobs: list[tuple[str, JobSeen, HookScope | None, str | None]] = []
         self.failing = False
 
     def send(self, issuer: str, project_id: int, *, deduplication_id: str | None) -> None:
-        if self.failing:
+        if self.failing or project_id in self.refused:
             raise Unavailable("the queue takes no message")
         self.refreshes.append((issuer, project_id, deduplication_id))
 

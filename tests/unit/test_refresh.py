@@ -395,6 +395,19 @@ def test_reconcile_queues_every_configuration_project_without_a_key() -> None:
     assert queue.refreshes == [("main", 50, None), ("main", 60, None), ("other", 50, None)]
 
 
+def test_a_project_that_cannot_be_queued_holds_no_other_up() -> None:
+    store, queue = FakeRefreshStore(), FakeRefreshQueue()
+    for project_id in (50, 60, 70):
+        item = b.a_config_project_item(project_id=project_id)
+        store.config_projects["main", project_id] = item
+    queue.refused = {60}
+
+    with pytest.raises(Unavailable):
+        Reconcile(projects=store, queue=queue).run()
+
+    assert queue.refreshes == [("main", 50, None), ("main", 70, None)]
+
+
 NARROW = b"ci_access: {projects: [{id: top/sub1/other}]}"
 WIDE = b"ci_access: {projects: [{id: top/sub1/other}, {id: top/sub1/app}], groups: [{id: top}]}"
 

@@ -50,9 +50,12 @@ class System(AgentConnections, StoredCredentials, TokenRequests):
         self.between: list[str] = []  # secrets that somebody else replaces while we ask
         self.slow = 0.0
         self.first = 0
+        self.unread: Exception | None = None
 
     def agents(self) -> Iterable[tuple[str, int]]:
-        return (("main", agent_id) for agent_id in self.clusters)
+        yield from (("main", agent_id) for agent_id in self.clusters)
+        if self.unread is not None:
+            raise self.unread
 
     def cluster(self, issuer: str, agent_id: int) -> ClusterConnection | None:
         found = self.clusters[agent_id]
@@ -259,6 +262,17 @@ def test_one_agents_failure_holds_up_no_other() -> None:
     assert lines[1]["error"] == "an item that can't be read"
     assert lines[2]["renewed"] is True
     assert lines.keys() == {1, 2}
+
+
+def test_a_project_that_cannot_be_read_holds_up_no_other_and_is_told_of() -> None:
+    system = System(n2=a_cluster(relay_credential=RELAY, agent_credential=None))
+    system.unread = Unavailable("a configuration project that can't be read")
+    system.clock.advance(HOUR / 2)
+
+    told_of, renewed = system.run()
+
+    assert told_of == {"type": "cluster_credential", "error": str(system.unread)}
+    assert renewed["renewed"] is True
 
 
 @pytest.mark.parametrize(("first", "tried"), [(0, [1, 2, 3, 4]), (58, [59, 60, 1, 2])])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate import wiring
 from jobgate.adapters.commit_statuses import GitLabCommitStatuses
+from jobgate.core.errors import Unavailable
 from jobgate.core.settings import Settings
 from jobgate.usecases.job_hooks import JobHooks
 from jobgate.usecases.reconcile import Reconcile
@@ -75,6 +76,32 @@ def test_a_setting_that_is_not_understood_stops_the_start(name: str) -> None:
 def test_a_round_queues_refreshes_first_and_leaves_time_for_what_comes_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    handler, done = a_round(monkeypatch)
+
+    assert handler({}, None) == {"queued": 3}
+
+    assert done == [("refreshes", None), *AFTER_THEM]
+
+
+def test_a_queue_that_takes_nothing_holds_nothing_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, done = a_round(monkeypatch)
+
+    def away(_: Reconcile) -> int:
+        raise Unavailable("the queue takes no message")
+
+    monkeypatch.setattr(Reconcile, "run", away)
+
+    with pytest.raises(Unavailable):
+        handler({}, None)
+
+    assert done == AFTER_THEM
+
+
+AFTER_THEM = [("renewal", 1020.0), ("tokens", None), ("hooks", 1035.0)]
+
+
+def a_round(monkeypatch: pytest.MonkeyPatch) -> tuple[wiring.Handler, list[Any]]:
+    """The schedule's handler, and what it has done."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     names = ("JOBGATE_GITLAB_HOOKS_SECRET", "JOBGATE_GITLAB_JOB_HOOKS_TOKEN_SECRET")
     handler = wiring.reconcile(ENVIRONMENT | dict.fromkeys(names, "arn:x"))
@@ -89,7 +116,4 @@ def test_a_round_queues_refreshes_first_and_leaves_time_for_what_comes_after(
     monkeypatch.setattr(Renewal, "run", lambda _, until: done.append(("renewal", until)))
     monkeypatch.setattr(TokenWatch, "run", lambda _: done.append(("tokens", None)))
     monkeypatch.setattr(JobHooks, "run", lambda _, kept, until: done.append(("hooks", until)))
-
-    assert handler({}, None) == {"queued": 3}
-
-    assert done == [("refreshes", None), ("renewal", 1020.0), ("tokens", None), ("hooks", 1035.0)]
+    return handler, done

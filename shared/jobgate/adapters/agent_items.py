@@ -175,16 +175,22 @@ def config_project_item(project: ConfigProjectItem) -> Item:
     }
 
 
+def config_project_named(item: Item) -> tuple[str, int]:
+    """The issuer and the id of a configuration project, by its key, whatever else is stored."""
+    issuer, project_id = item["sk"]["S"].split("#")
+    return issuer, int(project_id)
+
+
 def config_project_of(item: Item | None) -> ConfigProjectItem | None:
     """The reverse of `config_project_item`, with what refreshes wrote since."""
     if item is None:
         return None
     check_version(item)
     try:
-        issuer, project_id = item["sk"]["S"].split("#")
+        issuer, project_id = config_project_named(item)
         return ConfigProjectItem(
             issuer=issuer,
-            project_id=int(project_id),
+            project_id=project_id,
             agents={int(i): name["S"] for i, name in item["agents"]["M"].items()},
             root_path=_text(item, "root_path"),
             last_commit=_text(item, "last_commit"),

@@ -23,26 +23,30 @@ class DynamoDBRefreshStore(DynamoDBSubjectIndex, RefreshStore, ConfigProjects, A
     """The refresh's items in the table."""
 
     def all(self) -> Iterator[tuple[str, int]]:
-        return ((project.issuer, project.project_id) for project in self._config_projects())
+        # By their keys alone: one that can't be read is told of by its own refresh, which fails.
+        return (agent_items.config_project_named(item) for item in self._config_projects())
 
     def agents(self) -> Iterator[tuple[str, int]]:
-        return (
-            (project.issuer, agent_id)
-            for project in self._config_projects()
-            for agent_id in project.agents
-        )
+        unread: Unavailable | None = None
+        for item in self._config_projects():
+            try:
+                project = agent_items.config_project_of(item)
+            except Unavailable as exc:
+                unread = exc
+                continue
+            if project is not None:
+                yield from ((project.issuer, agent_id) for agent_id in project.agents)
+        if unread is not None:
+            raise unread
 
-    def _config_projects(self) -> Iterator[ConfigProjectItem]:
+    def _config_projects(self) -> Iterator[items.Item]:
         request: dict[str, Any] = {
             "KeyConditionExpression": "pk = :pk",
             "ExpressionAttributeValues": {":pk": {"S": "CONFIG_PROJECTS"}},
         }
         for _ in range(_PAGES_MAX):
             answer = self._do("Query", request)
-            for item in answer["Items"]:
-                project = agent_items.config_project_of(item)
-                if project is not None:
-                    yield project
+            yield from answer["Items"]
             if "LastEvaluatedKey" not in answer:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]

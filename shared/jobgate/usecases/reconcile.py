@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobgate.core.errors import Unavailable
+
 if TYPE_CHECKING:
     from jobgate.ports import ConfigProjects, RefreshQueue
 
@@ -17,9 +19,18 @@ class Reconcile:
     queue: RefreshQueue
 
     def run(self) -> int:
-        """Queue every configuration project; returns how many there are."""
-        count = 0
+        """Queue every configuration project; returns how many there are.
+
+        Raises Unavailable where one couldn't be queued, once all others are.
+        """
+        count, failed = 0, None
         for issuer, project_id in self.projects.all():
-            self.queue.send(issuer, project_id, deduplication_id=None)
-            count += 1
+            try:
+                self.queue.send(issuer, project_id, deduplication_id=None)
+            except Unavailable as exc:
+                failed = exc
+            else:
+                count += 1
+        if failed is not None:
+            raise failed
         return count

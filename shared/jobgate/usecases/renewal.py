@@ -49,7 +49,7 @@ class Renewal:
 
     def run(self, *, until: float) -> None:
         """Renew what is due; begins nothing after `until`, in epoch seconds."""
-        agents = sorted(self.agents.agents())
+        agents = sorted(self._known())
         first = self.pick(len(agents)) if agents else 0
         for done, (issuer, agent_id) in enumerate(agents[first:] + agents[:first]):
             if self.clock() >= until:
@@ -57,6 +57,16 @@ class Renewal:
                 self._tell(agent_id, issuer, warning=f"{left} agents are left to the next round")
                 return
             self._agent(issuer, agent_id)
+
+    def _known(self) -> list[tuple[str, int]]:
+        """Every agent that can be read of: one project that can't holds no other's up."""
+        known = []
+        try:
+            for agent in self.agents.agents():
+                known.append(agent)  # noqa: PERF402  what came before a failure counts
+        except Unavailable as exc:
+            self.recorder(json.dumps({"type": "cluster_credential", "error": str(exc)}))
+        return known
 
     def _agent(self, issuer: str, agent_id: int) -> None:
         try:
