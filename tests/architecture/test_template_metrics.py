@@ -131,6 +131,19 @@ def test_two_rounds_that_can_not_renew_a_clusters_token_wake_somebody(
     }
 
 
+def test_a_schedule_that_fails_in_each_round_wakes_somebody(resources: dict[str, Any]) -> None:
+    alarm, an_hour, a_round = resources["ReconcileErrorsAlarm"]["Properties"], 3600, 300
+    period, wanted = alarm["Period"], alarm["EvaluationPeriods"]
+    counts = [0] * (an_hour // period)
+    for failed_at in range(0, an_hour, a_round):
+        counts[failed_at // period] += 1
+
+    breaching = "".join("x" if count >= alarm["Threshold"] else "." for count in counts)
+
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert "x" * wanted in breaching
+
+
 def test_dashboard_is_json(resources: dict[str, Any]) -> None:
     widgets = json.loads(dashboard(resources))["widgets"]
 
