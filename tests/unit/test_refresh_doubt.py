@@ -68,6 +68,20 @@ def test_what_gitlab_does_not_confirm_is_in_doubt_from_the_first_time_on(
     assert setting.note == str(fault)
 
 
+def test_a_doubt_that_was_noted_by_a_clock_ahead_counts_from_now_on() -> None:
+    setting = pushed()
+    setting.gitlab.faults["head"] = AWAY
+    setting.clock.advance(90_000)
+    run(setting)
+    setting.clock.advance(-90_000)
+
+    run(setting)
+    setting.clock.advance(1000)
+    run(setting)
+
+    assert doubts(setting) == {b.PROD: b.NOW}
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_confirmed_configuration_is_in_doubt_no_more(*, changed: bool) -> None:
     setting = pushed()

@@ -127,9 +127,17 @@ def trusted_chain(
     place, chain = surroundings.place, surroundings.chain
     if place is None or chain is None or place.namespace_id != job.namespace_id:
         return None
-    if min(place.fetched_at, chain.fetched_at) + bounds.chain_max_age < now:
+    if not all(_counts(at, bounds, now) for at in (place.fetched_at, chain.fetched_at)):
         return None
     return chain if chain.members[-1].namespace_id == job.namespace_id else None
+
+
+def _counts(fetched_at: float, bounds: Bounds, now: float) -> bool:
+    """Whether what was fetched then still counts.
+
+    What is from the future was fetched under a clock that ran ahead: nobody knows when.
+    """
+    return -bounds.leeway <= now - fetched_at <= bounds.chain_max_age
 
 
 def _trusted_groups(
@@ -187,7 +195,7 @@ def _scope_refusal(
     place, config_place = surroundings.place, surroundings.config_places.get(config_project_id)
     if place is None or config_place is None:
         return Reason.CHAIN_UNKNOWN
-    if min(place.fetched_at, config_place.fetched_at) + bounds.chain_max_age < now:
+    if not all(_counts(at, bounds, now) for at in (place.fetched_at, config_place.fetched_at)):
         return Reason.CHAIN_UNKNOWN
     return None if place.root_id == config_place.root_id else Reason.OUT_OF_SCOPE
 

@@ -203,11 +203,17 @@ class _Run:
         self._refuse(exc, done=self._agents.done)
 
     def _doubt(self, agents: Iterable[int]) -> None:
-        """GitLab doesn't confirm these agents' configurations: note since when."""
+        """GitLab doesn't confirm these agents' configurations: note since when.
+
+        A doubt from the future was noted under a clock that ran ahead: it counts from now on.
+        """
+        now = self._refresh.clock()
         for agent_id in agents:
             snapshot = self._stored[agent_id]
-            if snapshot is not None and snapshot.doubt_since is None:
-                self._refresh.store.note_doubt(snapshot, since=self._refresh.clock())
+            if snapshot is None:
+                continue
+            if snapshot.doubt_since is None or snapshot.doubt_since > now:
+                self._refresh.store.note_doubt(snapshot, since=now)
 
     def _refuse(self, exc: Unavailable, *, done: frozenset[int] = frozenset()) -> None:
         refresh, item = self._refresh, self._item
