@@ -393,6 +393,7 @@ def test_a_transferred_configuration_project_takes_its_scope_along(deployment: D
 
     place = deployment.places.saved_places["main", deployment.ids["agents"]]
     assert deployment.granted == set()
+    assert {problem.code for problem in deployment.snapshot.problems} == {"out_of_scope"}
     assert deployment.snapshot.config_project.root_id == place.root_id
     assert place.path == f"{deployment.root}z/agents"
 

@@ -200,13 +200,15 @@ def test_a_renamed_project_keeps_its_access(deployment: Deployment) -> None:
     assert deployment.is_allowed()
 
 
+@pytest.mark.parametrize("project", ["app", "agents"])
 def test_a_transfer_that_nobody_tells_of_is_noticed_within_chain_fresh(
-    deployment: Deployment,
+    deployment: Deployment, project: str
 ) -> None:
+    deployment.token = deployment.control.create_token(["read_api"])
     assert deployment.is_allowed()
     deployment.control.lose_deliveries(10)
 
-    deployment.control.transfer_project("top/sub/app", "ext")
+    deployment.control.transfer_project(f"top/sub/{project}", "ext")
 
     assert deployment.is_allowed()
     deployment.clock.advance(BOUNDS.chain_fresh)
