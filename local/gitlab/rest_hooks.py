@@ -82,7 +82,10 @@ def _owner(request: web.Request) -> tuple[str, int | None]:
     """The kind of hook and the id of its owner, where the caller may administer them."""
     path = request.path
     if path.startswith("/api/v4/projects/"):
-        return "project", project_of(request, role="maintainer").id
+        project = project_of(request, role="maintainer")
+        if project.archived and request.method != "GET":
+            raise refused(403, "403 Forbidden")
+        return "project", project.id
     if path.startswith("/api/v4/groups/"):
         group = group_of(request, role="owner")
         if request.app[PARTS].instance.tier == "free":

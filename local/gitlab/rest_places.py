@@ -197,9 +197,10 @@ def _filtered(request: web.Request, projects: list[Project]) -> list[Project]:
     ]
     search = query.get("search", "").lower()
     projects = [p for p in projects if search in p.name.lower() or search in p.path.lower()]
-    if truth(query.get("membership"), otherwise=False):
+    least_role = _bound(request, "min_access_level") or 0
+    if truth(query.get("membership"), otherwise=False) or least_role:
         instance, user = request.app[PARTS].instance, known_caller(request)
-        projects = [project for project in projects if instance.role_level(user, project) > 0]
+        projects = [p for p in projects if instance.role_level(user, p) >= max(least_role, 1)]
     return projects
 
 

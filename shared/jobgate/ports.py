@@ -582,19 +582,56 @@ class AgentSnapshots(Protocol):
 
 
 class ProjectHooks(Protocol):
-    """This deployment's webhooks of an issuer's projects, in GitLab."""
+    """This deployment's webhooks of an issuer's projects, in GitLab; raises Unavailable.
 
-    def write_of_project(self, project_id: int, secrets: HookSecrets) -> tuple[int, bool]:
+    `formerly` is the address that a project's webhook was given last, where that's known.
+    """
+
+    @property
+    def address(self) -> str:
+        """The webhooks' URL without the query."""
+        ...
+
+    def write(
+        self, project_id: int, secrets: HookSecrets, *, formerly: str | None
+    ) -> tuple[int, bool]:
         """Make the project's webhook, or give the one that is there these secrets.
 
-        Returns its id, and whether it's new.
+        Returns its id, and whether it's new. Raises Unanswered where it may have been done.
         """
         ...
 
-    def remove_of_project(self, project_id: int) -> None: ...
+    def remove(self, project_id: int, *, formerly: str | None) -> None: ...
 
-    def projects_below(self, group_id: int) -> Iterable[int]:
-        """Raises NotForUs where GitLab shows no such group."""
+    def is_archived(self, project_id: int) -> bool: ...
+
+    def active_projects_below(self, group_id: int) -> Iterable[int]:
+        """All of them; raises NotForUs where GitLab shows no such group."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptHooks:
+    """An issuer whose authorised projects have webhooks.
+
+    `shared` is what their secrets are made from, and `newest` reads the id of what that is now;
+    `others` are projects with a webhook of their own.
+    """
+
+    issuer: str
+    gitlab: ProjectHooks
+    shared: HookSecrets
+    newest: Callable[[], str | None]
+    others: frozenset[int]
+
+
+class KeptIssuers(Protocol):
+    """The issuers whose authorised projects' webhooks are kept by the schedule."""
+
+    def aliases(self) -> Sequence[str]: ...
+
+    def kept(self, alias: str, *, seconds: float) -> KeptHooks | None:
+        """One of them with so much time for GitLab; None where it has nothing to be kept."""
         ...
 
 
@@ -602,10 +639,12 @@ class MadeHooks(Protocol):
     """Remembers which projects were given a webhook."""
 
     def made(self, issuer: str) -> Mapping[int, HookMade]:
-        """By project id."""
+        """By project id; what was noted before is in it."""
         ...
 
-    def note(self, issuer: str, project_id: int, made: HookMade) -> None: ...
+    def note(self, issuer: str, project_id: int, made: HookMade) -> None:
+        """Raises Conflict where its revision isn't the one after what is there."""
+        ...
 
     def forget(self, issuer: str, project_id: int) -> None: ...
 

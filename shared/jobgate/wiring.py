@@ -249,7 +249,7 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
 
     from jobgate.adapters.cluster import DirectClusterGateway
     from jobgate.adapters.deployment_reader import DeploymentReader
-    from jobgate.adapters.kept_hooks import kept_hooks_in
+    from jobgate.adapters.kept_hooks import StoredKeptIssuers
     from jobgate.adapters.log import write_line
     from jobgate.adapters.made_hooks import DynamoDBMadeHooks
     from jobgate.adapters.refresh_queue import SQSRefreshQueue
@@ -267,7 +267,7 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
     bounds = Bounds.from_environment(environment)
     deployment = DeploymentReader(call, table, bounds=bounds, clock=_clock, decides=False)
     secrets = SecretReader(call, clock=_clock)
-    kept_hooks = kept_hooks_in(
+    kept_issuers = StoredKeptIssuers(
         deployment,
         secrets,
         hooks=environment["JOBGATE_GITLAB_HOOKS_SECRET"],
@@ -309,7 +309,7 @@ def reconcile(environment: Mapping[str, str]) -> Handler:
             # A queue that takes nothing is no reason to let the clusters' tokens end.
             renewal.run(until=began + _RENEWAL_SECONDS)
             tokens.run()
-            job_hooks.run(kept_hooks(), until=began + _JOB_HOOKS_SECONDS)
+            job_hooks.run(kept_issuers, until=began + _JOB_HOOKS_SECONDS)
 
     return handler
 

@@ -3,70 +3,53 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import pytest
 from jobgate.adapters import agent_items, items
-from jobgate.adapters.deployment_reader import DeploymentReader
-from jobgate.adapters.hook_secrets import hooks_in
-from jobgate.adapters.hook_sightings import DynamoDBHookSightings
-from jobgate.adapters.job_states import DynamoDBJobStates
-from jobgate.adapters.kept_hooks import kept_hooks_in
-from jobgate.adapters.made_hooks import DynamoDBMadeHooks
-from jobgate.adapters.place_store import DynamoDBPlaces
-from jobgate.adapters.refresh_queue import SQSRefreshQueue
-from jobgate.adapters.refresh_store import DynamoDBRefreshStore
-from jobgate.adapters.secrets import SecretReader
-from jobgate.adapters.webhook_http import WebhookHTTP
-from jobgate.cli.hooks import hook_entry, new_secrets
-from jobgate.cli.stored_secrets import change_entry
-from jobgate.core.bounds import Bounds
+from jobgate.cli.hook_entries import hook_entry, new_secrets
 from jobgate.core.gitlab_token import TokenEnd
 from jobgate.core.hook import HookScope
-from jobgate.usecases.hook_events import HookEvents
-from jobgate.usecases.job_hooks import JobHooks
-from jobgate.usecases.receive_webhook import ReceiveWebhook
-from moto import mock_aws
 
-from local.gitlab.server import GitLab
 from tests.support import builders as b
+from tests.support.connected_stack import (
+    AGENTS,
+    GROUP,
+    OTHER,
+    a_function,
+    a_gitlab,
+    a_stack,
+    as_it_was,
+    connect,
+    list_agent,
+    made_by,
+    of_each_project,
+)
 from tests.support.operators_stack import NOW, Answer, OperatorsStack
-from tests.support.webhook_receiver import Delivered, Receiver, webhook_receiver
+from tests.support.webhook_receiver import Receiver, webhook_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from local.certificates import CertificateAuthority
     from local.gitlab.control import Control
-
-AGENTS, OTHER, GROUP = 50, 51, 7
+    from local.gitlab.server import GitLab
 
 
 @pytest.fixture(scope="module")
 def server(
     tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
 ) -> Iterator[GitLab]:
-    started = GitLab.start(tmp_path_factory.mktemp("gitlab"), authority=authority)
-    started.control.create_group("top", id=GROUP)
-    for path, number in (("top/agents", AGENTS), ("top/other", OTHER)):
-        started.control.create_project(path, id=number)
-        started.control.commit(path, {"README.md": "first\n"})
-    yield started
-    started.stop()
+    with a_gitlab(tmp_path_factory.mktemp("gitlab"), authority) as started:
+        yield started
 
 
 @pytest.fixture
 def gitlab(server: GitLab) -> Iterator[Control]:
-    yield server.control
-    server.control.clear_faults()
-    server.control.set_instance(version="19.0.2-ee", tier="premium", disables_failing_hooks=False)
-    for hook in server.control.hooks():
-        server.control.delete_hook(hook["id"])
+    with as_it_was(server) as control:
+        yield control
 
 
 @pytest.fixture
@@ -79,80 +62,8 @@ def receiver(authority: CertificateAuthority, tmp_path: Path) -> Iterator[Receiv
 def stack(
     server: GitLab, gitlab: Control, receiver: Receiver, tmp_path: Path
 ) -> Iterator[OperatorsStack]:
-    """A stack with an issuer, a set-up token, and a deployment that hears what is delivered."""
-    with mock_aws():
-        made = OperatorsStack.deploy()
-        made.json("setup", "--base-url", receiver.url)
-        token = tmp_path / "token"
-        token.write_text(gitlab.create_token(["read_api", "self_rotate"], group="top"))
-        given = ("--audience", "jobs", "--ca", gitlab.ca, "--token-file", token)
-        assert made.run("issuer", "add", "main", "--url", server.url, *given).code == 0
-        made.environment["GITLAB_TOKEN"] = gitlab.create_token(["api"], group="top", role="owner")
-        receiver.answer = a_function(made)
+    with a_stack(server, receiver, tmp_path) as made:
         yield made
-
-
-def a_function(stack: OperatorsStack) -> Callable[[Delivered], int]:
-    """A webhook function that has just started: a warm one keeps what it read for a while."""
-    table, lines = stack.outputs["TableName"], list[str]()
-
-    def clock() -> float:
-        waited = stack.now - NOW
-        return time.time() + waited  # noqa: TID251  GitLab's stand-in signs the real time
-
-    secrets = SecretReader(stack.real, clock=clock)
-    events = HookEvents(
-        places=DynamoDBPlaces(stack.real, table),
-        jobs=DynamoDBJobStates(stack.real, table, bounds=Bounds(), clock=clock),
-        queue=SQSRefreshQueue(stack.real, stack.outputs["RefreshQueueUrl"]),
-        chain_fresh=Bounds().chain_fresh,
-        clock=clock,
-    )
-    use_case = ReceiveWebhook(
-        hooks_of=hooks_in(secrets, stack.outputs["GitLabHooksArn"]),
-        sightings=DynamoDBHookSightings(stack.real, table, log=lines.append),
-        events=events,
-        clock=clock,
-    )
-    function = WebhookHTTP(use_case, log=lines.append)
-    return lambda delivered: _hear(function, delivered)
-
-
-def _hear(function: WebhookHTTP, delivered: Delivered) -> int:
-    """The webhook's function, deployed to moto, takes a delivery."""
-    path, _, query = delivered.path.partition("?")
-    event = {
-        "httpMethod": "POST",
-        "path": path,
-        "multiValueHeaders": {name: [value] for name, value in delivered.headers.items()},
-        "multiValueQueryStringParameters": parse_qs(query) or None,
-        "pathParameters": {"alias": path.rpartition("/")[2]},
-        "body": delivered.body.decode(),
-        "isBase64Encoded": False,
-    }
-    return int(function(event, None)["statusCode"])
-
-
-def connect(stack: OperatorsStack, *arguments: object) -> Answer:
-    return stack.run("gitlab", "connect", *arguments, "--json")
-
-
-def made_by(answer: Answer) -> list[tuple[str, int, bool, str | None]]:
-    return [
-        (hook["scope"]["kind"], hook["scope"]["id"], hook["created"], hook["missing"])
-        for hook in answer.json["hooks"]
-    ]
-
-
-def list_agent(
-    stack: OperatorsStack, project: int = AGENTS, path: str = "top/agents", **entries: Any
-) -> None:
-    """A registered agent of a configuration project, with a snapshot."""
-    listed = b.a_config_project_item({b.PROD: "prod"}, project_id=project)
-    stack.table.put(agent_items.config_project_item(listed))
-    home = b.a_config_project(project, path=path)
-    snapshot = b.an_agent(config_project=home, **entries)
-    stack.table.put(agent_items.snapshot_item(snapshot))
 
 
 # --- Which webhooks ---
@@ -335,201 +246,6 @@ def test_a_broken_off_run_leaves_no_delivery_refused_and_is_completed_by_another
         assert [a_function(stack)(delivered) for delivered in receiver.received] == [202]
     assert connect(stack, "top/agents").code == 0
     assert len(gitlab.hooks()) == len(stack.secret("hooks")["main"]) == 1
-
-
-def of_each_project(stack: OperatorsStack, gitlab: Control) -> Answer:
-    """A webhook of each project, on a tier that has none of groups."""
-    gitlab.set_instance(tier="free")
-    list_agent(stack, projects={OTHER: b.an_entry("top/other")})
-    return connect(stack, "top", "--job-hooks", "projects")
-
-
-def test_with_job_hooks_each_authorised_project_has_one_and_they_share_an_entry(
-    stack: OperatorsStack, gitlab: Control
-) -> None:
-    answer = of_each_project(stack, gitlab)
-
-    assert answer.code == 0
-    assert made_by(answer) == [("project", AGENTS, True, None), ("project", OTHER, True, None)]
-    assert [e["scope"]["kind"] for e in stack.secret("hooks")["main"]] == ["project", "projects"]
-    # Secrets Manager keeps every version of a day, and a hundred at most.
-    assert stack.calls.count(("secretsmanager", "PutSecretValue")) == 4
-    assert "run again" in answer.json["job_end"]
-
-
-def test_where_gitlab_fails_in_the_middle_another_run_leaves_one_webhook_and_secret_a_place(
-    stack: OperatorsStack, gitlab: Control
-) -> None:
-    of_each_project(stack, gitlab)
-    before = {entry["id"] for entry in stack.secret("hooks")["main"]}
-    for _ in range(3):
-        gitlab.fail_next(f"GET /api/v4/projects/{OTHER}/hooks", status=500)
-        broken = connect(stack, "top", "--job-hooks", "projects")
-        assert broken.code == 1
-        assert "answered 500" in str(made_by(broken)[1][3])
-    # What is shared stays beside the new: GitLab has what is made from it still.
-    stored = stack.secret("hooks")["main"]
-    assert len([e for e in stored if e["scope"]["id"] == AGENTS]) == 1
-    assert before & {e["id"] for e in stored if e["scope"]["kind"] == "projects"}
-
-    assert connect(stack, "top", "--job-hooks", "projects").code == 0
-
-    assert len(gitlab.hooks()) == len(stack.secret("hooks")["main"]) == 2
-
-
-def a_later_project(stack: OperatorsStack, gitlab: Control) -> int:
-    """A push authorises another project, which has a commit: GitLab tests no empty one's."""
-    later = int(gitlab.create_project(f"top/later-{uuid.uuid4().hex}")["id"])
-    gitlab.commit(later, {"README.md": "first\n"})
-    list_agent(stack, projects={OTHER: b.an_entry("top/other"), later: b.an_entry("top/later")})
-    return later
-
-
-def the_schedule(stack: OperatorsStack) -> list[dict[str, Any]]:
-    """A round of what reconcile does for webhooks; its lines."""
-    lines: list[dict[str, Any]] = []
-    table = stack.outputs["TableName"]
-
-    def clock() -> float:
-        return stack.now
-
-    deployment = DeploymentReader(stack.real, table, bounds=Bounds(), clock=clock, decides=False)
-    keeper = JobHooks(
-        agents=DynamoDBRefreshStore(stack.real, table),
-        made=DynamoDBMadeHooks(stack.real, table),
-        recorder=lambda line: lines.append(json.loads(line)),
-        clock=clock,
-        pick=lambda _count: 0,
-    )
-    kept = kept_hooks_in(
-        deployment,
-        SecretReader(stack.real, clock=clock),
-        hooks=stack.outputs["GitLabHooksArn"],
-        tokens=stack.outputs["GitLabJobHooksTokenArn"],
-    )
-    keeper.run(kept(), until=stack.now + 60)
-    return lines
-
-
-def connect_with_token(
-    stack: OperatorsStack, gitlab: Control, folder: Path, *, scope: str = "api", role: str, on: str
-) -> Answer:
-    """Each authorised project's webhook, and a token of this scope and role to keep them."""
-    gitlab.set_instance(tier="free")
-    list_agent(stack, projects={OTHER: b.an_entry("top/other")})
-    token = folder / "job-hooks"
-    place = {"project": on} if "/" in on else {"group": on}
-    token.write_text(gitlab.create_token([scope], role=role, **place))
-    return connect(stack, "top", "--job-hooks", "projects", "--job-hooks-token-file", str(token))
-
-
-def test_the_schedule_makes_the_webhook_of_a_project_that_is_authorised_later(
-    stack: OperatorsStack, gitlab: Control, receiver: Receiver, tmp_path: Path
-) -> None:
-    user = gitlab.create_user(f"keeper-{uuid.uuid4().hex}")["username"]
-    gitlab.add_member(user, "maintainer", project="top/other")
-    answer = connect_with_token(stack, gitlab, tmp_path, role="maintainer", on="top/other")
-    assert (answer.code, stack.secret("keep").keys()) == (0, {"main"})
-    later = a_later_project(stack, gitlab)
-    assert [line["project_id"] for line in the_schedule(stack) if "error" in line] == [later]
-    token = gitlab.create_token(["api"], user=user)
-    gitlab.add_member(user, "maintainer", project=later)
-    change_entry(stack.real, stack.outputs["GitLabJobHooksTokenArn"], "main", token)
-
-    assert the_schedule(stack) == [
-        {"type": "job_hook", "issuer": "main", "project_id": later, "made": True}
-    ]
-
-    assert the_schedule(stack) == []
-    assert not [f for f in stack.run("status", "--json").json[0]["findings"] if "authorised" in f]
-    receiver.received.clear()
-    gitlab.create_job(later, status="success")
-    gitlab.settle()
-    delivered = receiver.received[-1]
-    assert delivered.path == f"/webhooks/gitlab/main?project={later}"
-    assert a_function(stack)(delivered) == 202
-    for other in (OTHER, AGENTS):
-        forged = replace(delivered, path=f"/webhooks/gitlab/main?project={other}")
-        assert a_function(stack)(forged) == 401
-
-
-@pytest.mark.parametrize(
-    ("scope", "role", "on", "said"),
-    [
-        ("read_api", "maintainer", "top/other", "lacks the scope api"),
-        ("api", "developer", "top/other", "no Maintainer in top/other"),
-        ("api", "maintainer", "top/agents", "may push to the configuration project"),
-        ("api", "maintainer", "top", "may push to the configuration project"),
-    ],
-)
-def test_a_token_that_may_too_little_or_too_much_is_not_stored(
-    stack: OperatorsStack,
-    gitlab: Control,
-    tmp_path: Path,
-    scope: str,
-    role: str,
-    on: str,
-    said: str,
-) -> None:
-    answer = connect_with_token(stack, gitlab, tmp_path, scope=scope, role=role, on=on)
-
-    assert (answer.code, stack.secret("keep")) == (1, {})
-    assert said in " ".join(answer.json["tokens"]["job hooks' token"]["missing"])
-    # The webhooks are made all the same, by the set-up token.
-    assert [hook["missing"] for hook in answer.json["hooks"]] == [None, None]
-
-
-def test_a_projects_webhook_goes_with_what_authorised_it(
-    stack: OperatorsStack, gitlab: Control, tmp_path: Path
-) -> None:
-    connect_with_token(stack, gitlab, tmp_path, role="maintainer", on="top/other")
-    list_agent(stack)
-
-    assert the_schedule(stack) == [
-        {"type": "job_hook", "issuer": "main", "project_id": OTHER, "removed": True}
-    ]
-
-    assert [hook["url"].partition("?")[2] for hook in gitlab.hooks()] == [""]
-
-
-def test_projects_below_an_authorised_group_have_a_webhook(
-    stack: OperatorsStack, gitlab: Control
-) -> None:
-    gitlab.set_instance(tier="free")
-    list_agent(stack, groups={GROUP: b.an_entry("top")})
-
-    connect(stack, "top", "--job-hooks", "projects")
-
-    assert str(OTHER) in {hook["url"].partition("?project=")[2] for hook in gitlab.hooks()}
-
-
-def test_a_project_that_is_authorised_later_is_a_finding_until_its_webhook_is_made(
-    stack: OperatorsStack, gitlab: Control
-) -> None:
-    of_each_project(stack, gitlab)
-
-    def findings() -> list[str]:
-        (row,) = stack.run("status", "--json").json
-        return [f for f in row["findings"] if "authorised" in f]
-
-    assert findings() == []
-    a_later_project(stack, gitlab)
-    assert [f.partition(" projects")[0] for f in findings()] == ["1 authorised"]
-
-    assert connect(stack, "top", "--job-hooks", "projects").code == 0
-    assert findings() == []
-
-
-def test_where_no_project_was_given_a_webhook_for_its_jobs_none_is_missed(
-    stack: OperatorsStack, gitlab: Control
-) -> None:
-    gitlab.set_instance(tier="free")
-    list_agent(stack, projects={OTHER: b.an_entry("top/other")})
-    assert connect(stack, "top").code == 0
-
-    (row,) = stack.run("status", "--json").json
-
-    assert not [f for f in row["findings"] if "authorised" in f]
 
 
 def test_more_webhooks_than_the_secret_holds_are_refused_and_nothing_changes(

@@ -17,7 +17,7 @@ from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.exchange_counts import DynamoDBExchangeCounter, DynamoDBRedeemedTokens
 from jobgate.adapters.hook_sightings import DynamoDBHookSightings
 from jobgate.adapters.job_states import DynamoDBJobStates
-from jobgate.adapters.kept_hooks import kept_hooks_in
+from jobgate.adapters.kept_hooks import StoredKeptIssuers
 from jobgate.adapters.kms_signer import KMSSigner
 from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.adapters.place_store import DynamoDBPlaces
@@ -300,7 +300,7 @@ def a_reconcile(stack: CountedStack) -> Callable[[], None]:
         pick=lambda _count: 0,
     )
     secrets = SecretReader(stack.aws, clock=stack.clock)
-    kept_hooks = kept_hooks_in(deployment, secrets, hooks="hooks", tokens="job-hooks")
+    kept_issuers = StoredKeptIssuers(deployment, secrets, hooks="hooks", tokens="job-hooks")
     tokens = TokenWatch(
         issuers=lambda: deployment().issuers,
         ask=lambda _alias: None,
@@ -313,7 +313,7 @@ def a_reconcile(stack: CountedStack) -> Callable[[], None]:
         reconcile.run()
         renewal.run(until=stack.clock() + 20)
         tokens.run()
-        job_hooks.run(kept_hooks(), until=stack.clock() + 35)
+        job_hooks.run(kept_issuers, until=stack.clock() + 35)
 
     return run
 

@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.told.take(self)
 
-    do_POST = do_GET  # noqa: N815  the base's name
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815  the base's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's name
         """Say nothing."""

@@ -136,6 +136,16 @@ def test_unknown_stack_is_an_input_error(stack: OperatorsStack) -> None:
     assert answer.err == "jobgate: This account and region have no stack 'other'.\n"
 
 
+def test_a_stack_of_an_older_version_is_said_to_be_one(stack: OperatorsStack) -> None:
+    outputs = dict(stack.outputs)
+    del outputs["GitLabJobHooksTokenArn"]
+    stack.outputs = outputs
+    answer = stack.run("setup")
+    assert answer.code == 2
+    assert "is of an older version than this command" in answer.err
+    assert "deploy this version first" in answer.err
+
+
 def test_stack_that_is_not_jobgates_is_an_input_error(stack: OperatorsStack) -> None:
     stack.outputs = {"Url": "https://example.test"}
     answer = stack.run("setup")

@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from jobgate.core.errors import NotForUs, Unavailable
-from jobgate.core.hook import HookMade, HookScope
+from jobgate.core.errors import Conflict, NotForUs, Unanswered, Unavailable
+from jobgate.core.hook import HookMade, HookScope, HookWrite
 from jobgate.core.reasons import Reason
 from jobgate.core.webhook import HookSecrets, secrets_of_project
-from jobgate.ports import AgentSnapshots, MadeHooks, ProjectHooks
-from jobgate.usecases.job_hooks import JobHooks, KeptHooks
+from jobgate.ports import AgentSnapshots, KeptHooks, KeptIssuers, MadeHooks, ProjectHooks
+from jobgate.usecases.job_hooks import JobHooks
 
 from tests.support import builders as b
 from tests.support.fakes import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from jobgate.core.agent import AgentSnapshot
 
@@ -28,31 +28,54 @@ DAY = 86_400
 
 
 class FakeGitLab(ProjectHooks):
-    """Webhooks by project; `faults` are raised for a project or a group."""
+    """Webhooks by project; `faults` are raised for a project or a group.
+
+    The answers to writes of the `lost` ones don't come; `meanwhile` is called within each write.
+    """
 
     def __init__(self) -> None:
+        self.base_url = "https://api.example.test/webhooks/gitlab/main"
+        self.formerly: dict[int, str | None] = {}
+        self.lost: set[int] = set()
+        self.archived: set[int] = set()
+        self.meanwhile: Callable[[], None] = lambda: None
         self.hooks: dict[int, HookSecrets] = {}
         self.below: dict[int, list[int]] = {}
         self.faults: dict[int, Exception] = {}
         self.calls: list[tuple[str, int]] = []
 
-    def write_of_project(self, project_id: int, secrets: HookSecrets) -> tuple[int, bool]:
+    @property
+    def address(self) -> str:
+        return self.base_url
+
+    def write(
+        self, project_id: int, secrets: HookSecrets, *, formerly: str | None
+    ) -> tuple[int, bool]:
         self._call("write", project_id)
         is_new = project_id not in self.hooks
         self.hooks[project_id] = secrets
+        self.formerly[project_id] = formerly
+        self.meanwhile()
+        if project_id in self.lost:
+            raise Unanswered("GitLab gave no answer")
         return project_id, is_new
 
-    def remove_of_project(self, project_id: int) -> None:
+    def remove(self, project_id: int, *, formerly: str | None) -> None:
         self._call("remove", project_id)
         self.hooks.pop(project_id, None)
+        self.formerly[project_id] = formerly
 
-    def projects_below(self, group_id: int) -> Iterable[int]:
+    def is_archived(self, project_id: int) -> bool:
+        self._call("archived", project_id)
+        return project_id in self.archived
+
+    def active_projects_below(self, group_id: int) -> Iterable[int]:
         self._call("below", group_id)
         return self.below[group_id]
 
     def _call(self, what: str, number: int) -> None:
         self.calls.append((what, number))
-        if number in self.faults:
+        if number in self.faults and what != "archived":
             raise self.faults[number]
 
 
@@ -65,6 +88,9 @@ class FakeMadeHooks(MadeHooks):
 
     def note(self, issuer: str, project_id: int, made: HookMade) -> None:
         assert issuer == "main"
+        before = self.known.get(project_id, HookMade())
+        if made.revision != before.revision + 1:
+            raise Conflict("somebody else wrote first")
         self.known[project_id] = made
 
     def forget(self, issuer: str, project_id: int) -> None:
@@ -84,7 +110,7 @@ class FakeSnapshots(AgentSnapshots):
         return next(found, None)
 
 
-class Kept:
+class Kept(KeptIssuers):
     """An issuer `main` whose authorised projects have webhooks."""
 
     def __init__(self, *projects: int, groups: Iterable[int] = ()) -> None:
@@ -92,6 +118,7 @@ class Kept:
         self.clock = FakeClock()
         self.lines: list[str] = []
         self.shared = SHARED
+        self.newest: str | None = SHARED.entry_id
         self.others: frozenset[int] = frozenset()
         self.authorise(*projects, groups=groups)
         self.keeper = JobHooks(
@@ -108,10 +135,24 @@ class Kept:
         self.agents.snapshots = [b.an_agent(**entries)]
 
     def round(self, *, seconds: float = 60) -> None:
-        issuer = KeptHooks(
-            issuer="main", gitlab=self.gitlab, shared=self.shared, others=self.others
+        self.keeper.run(self, until=self.clock() + seconds)
+
+    def share(self, entry_id: str) -> None:
+        """New secrets are stored, which every webhook is to get."""
+        self.shared = replace(SHARED, secret_token=entry_id, entry_id=entry_id)
+        self.newest = entry_id
+
+    def aliases(self) -> list[str]:
+        return ["main"]
+
+    def kept(self, alias: str, *, seconds: float) -> KeptHooks:
+        return KeptHooks(
+            issuer=alias,
+            gitlab=self.gitlab,
+            shared=self.shared,
+            newest=lambda: self.newest,
+            others=self.others,
         )
-        self.keeper.run([issuer], until=self.clock() + seconds)
 
     def told(self) -> list[dict[str, object]]:
         told = [json.loads(line) for line in self.lines]
@@ -149,7 +190,7 @@ def test_a_webhook_is_repaired_once_a_day() -> None:
 def test_new_secrets_are_given_to_every_webhook() -> None:
     kept = Kept(APP, API)
     kept.round()
-    kept.shared = replace(SHARED, secret_token="newer", entry_id="e2")
+    kept.share("e2")
 
     kept.round()
 
@@ -219,6 +260,182 @@ def test_a_round_that_runs_out_of_time_says_how_many_are_left() -> None:
 
     assert kept.gitlab.hooks == {}
     assert kept.told() == [line(warning="2 projects are left to the next round")]
+
+
+def test_a_round_without_time_removes_nothing_either() -> None:
+    kept = Kept(APP)
+    kept.round()
+    kept.authorise()
+    kept.round(seconds=0)
+    assert kept.gitlab.hooks.keys() == {APP}
+
+
+def test_projects_without_a_webhook_come_first_and_the_daily_repairs_last() -> None:
+    kept = Kept(APP, API)
+    kept.round()
+    kept.clock.advance(DAY)
+    kept.authorise(APP, API, 103)
+    kept.made.known[API] = replace(kept.made.known[API], address="https://former.example.test")
+    kept.made.known[104] = HookMade(entry_id="e1", revision=1)
+    kept.gitlab.calls.clear()
+
+    kept.round()
+
+    assert kept.gitlab.calls == [("write", 103), ("write", API), ("remove", 104), ("write", APP)]
+
+
+def test_issuers_share_the_time_and_one_that_cannot_be_had_holds_up_no_other() -> None:
+    kept = Kept(APP)
+    given: list[tuple[str, float]] = []
+
+    class Three(KeptIssuers):
+        def aliases(self) -> list[str]:
+            return ["a", "b", "main"]
+
+        def kept(self, alias: str, *, seconds: float) -> KeptHooks | None:
+            given.append((alias, seconds))
+            kept.clock.advance(10 if alias == "a" else 0)
+            if alias == "b":
+                raise Unavailable("what is stored as GitLab's token can't be one")
+            return kept.kept(alias, seconds=seconds) if alias == "main" else None
+
+    kept.keeper.run(Three(), until=kept.clock() + 60)
+
+    assert given == [("a", 20.0), ("b", 25.0), ("main", 50.0)]
+    assert kept.gitlab.hooks.keys() == {APP}
+    refused = "what is stored as GitLab's token can't be one"
+    assert {**line(error=refused), "issuer": "b"} in kept.told()
+
+
+# --- What a webhook may hold ---
+
+
+def test_a_new_address_reaches_every_webhook_in_the_next_round() -> None:
+    kept = Kept(APP)
+    kept.round()
+    former, kept.gitlab.base_url = kept.gitlab.base_url, "https://new.example.test"
+
+    kept.round()
+
+    assert kept.gitlab.formerly == {APP: former}
+    assert kept.made.known[APP].address == kept.gitlab.base_url
+
+
+def test_a_webhook_is_removed_by_the_address_that_it_was_given() -> None:
+    kept = Kept(APP)
+    kept.round()
+    given, kept.gitlab.base_url = kept.gitlab.base_url, "https://new.example.test"
+    kept.authorise()
+
+    kept.round()
+
+    assert kept.gitlab.formerly == {APP: given}
+
+
+def test_where_an_answer_is_lost_both_secrets_may_be_held_until_another_write() -> None:
+    kept = Kept(APP)
+    kept.round()
+    kept.share("e2")
+    kept.gitlab.lost = {APP}
+    kept.round()
+    assert kept.made.known[APP].entries == {"e1", "e2"}
+    kept.gitlab.lost.clear()
+    kept.share("e3")
+
+    kept.round()  # GitLab may be doing the lost one still
+    assert kept.made.known[APP].entries == {"e2", "e3"}
+    kept.clock.advance(300)
+    kept.round()
+
+    assert kept.made.known[APP].entries == {"e3"}
+
+
+def test_a_write_that_is_refused_gave_no_secrets() -> None:
+    kept = Kept(APP)
+    kept.round()
+    kept.share("e2")
+    kept.gitlab.faults[APP] = NotForUs("GitLab refused it")
+
+    kept.round()
+
+    assert kept.made.known[APP].entries == {"e1"}
+
+
+def test_a_write_is_noted_before_gitlab_is_asked() -> None:
+    kept = Kept(APP)
+    seen: list[frozenset[str]] = []
+    kept.gitlab.meanwhile = lambda: seen.append(kept.made.known[APP].entries)
+    kept.round()
+    kept.share("e2")
+    kept.round()
+    assert seen == [{"e1"}, {"e1", "e2"}]
+
+
+def test_of_two_writes_at_once_either_may_be_the_last() -> None:
+    kept, other = Kept(APP), Kept(APP)
+    kept.round()
+    other.made, other.gitlab = kept.made, kept.gitlab
+    other.keeper = replace(other.keeper, made=kept.made)
+    other.share("e3")
+
+    def another() -> None:
+        kept.gitlab.meanwhile = lambda: None
+        other.round()
+
+    kept.share("e2")
+    kept.gitlab.meanwhile = another
+    kept.round()
+
+    assert kept.made.known[APP].entries >= {"e2", "e3"}
+    kept.clock.advance(300)
+    other.clock.advance(300)
+    other.round()
+    assert kept.made.known[APP].entries == {"e3"}
+
+
+def test_a_round_ends_where_newer_secrets_were_stored_since_it_began() -> None:
+    kept = Kept(APP, API)
+    kept.newest = "e2"
+
+    kept.round()
+
+    assert kept.gitlab.hooks == {}
+    assert not any(made.entries for made in kept.made.known.values())
+    assert kept.told() == [line(warning="newer secrets of webhooks were stored meanwhile")]
+
+
+def test_what_somebody_else_noted_since_the_round_began_is_kept_in_mind() -> None:
+    kept = Kept(APP)
+    write = HookWrite(kept.clock(), "e0")
+    stale = dict[int, HookMade]()
+    known = kept.made.known
+    known[APP] = HookMade().begun(write)
+    reads = iter([stale, known])
+    kept.made.made = lambda _issuer: dict(next(reads))  # type: ignore[method-assign]
+
+    kept.round()
+
+    assert known[APP].entries == {"e0", "e1"}
+
+
+# --- Archived projects ---
+
+
+def test_an_archived_project_needs_no_webhook_and_is_no_failure() -> None:
+    kept = Kept(APP)
+    kept.gitlab.faults[APP], kept.gitlab.archived = NotForUs("GitLab refused it"), {APP}
+
+    kept.round()
+    kept.round()
+
+    assert kept.told() == [line(project_id=APP, archived=True)]
+    assert kept.made.known[APP].archived
+
+    kept.gitlab.faults.clear()
+    kept.clock.advance(3600)
+    kept.round()
+    assert kept.gitlab.hooks.keys() == {APP}
+    assert not kept.made.known[APP].archived
 
 
 def test_a_project_that_got_a_webhook_of_its_own_keeps_that() -> None:

@@ -61,7 +61,8 @@ class GitLabCommitStatuses(CommitStatuses):
         }
         client = HTTPSClient(f"{known.base_url}/api/v4", known.ca)
         try:
-            answer = client.post(
+            answer = client.send(
+                "POST",
                 f"/projects/{project.project_id}/statuses/{commit}",
                 json.dumps(body).encode(),
                 headers={"PRIVATE-TOKEN": token, "Content-Type": "application/json"},

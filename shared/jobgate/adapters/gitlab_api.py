@@ -18,6 +18,7 @@ from jobgate.adapters.gitlab_forms import (
     rows_of,
     slug,
     text,
+    token_of,
 )
 from jobgate.adapters.gitlab_memory import Blobs, Listings
 from jobgate.core.agent_folder import AGENTS_FOLDER, TreeEntry
@@ -40,8 +41,8 @@ _RETRY_AFTER_MAX_SECONDS = 900.0  # longer than the schedule of reconcile helps 
 _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it shows
 # GitLab, "Rules for naming": no segment is empty, and none is "." or "..".
 _FULL_PATH = re.compile(r"(?!\.{1,2}(/|$))[\w.][\w.-]*(/(?!\.{1,2}(/|$))[\w.][\w.-]*)*", re.ASCII)
+_BY_ID = {"order_by": "id", "sort": "asc"}
 _NUMERIC = re.compile(r"[0-9]+")
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class GitLabAPI(GitLabOfJobs):
@@ -60,15 +61,17 @@ class GitLabAPI(GitLabOfJobs):
         blobs: Blobs | None = None,
         listings: Listings | None = None,
     ) -> None:
-        if not _TOKEN.fullmatch(token):
-            raise Unavailable("what is stored as GitLab's token can't be one")
         self._client = client
-        self._token = token
+        self._token = token_of(token)
         self._deadline = time.monotonic() + seconds
         self._blobs = blobs or Blobs()
         self._listings = listings or Listings()
         self._blob_ids: dict[tuple[int, str, str], str] = {}
         self._commit: str | None = None
+
+    def close(self) -> None:
+        """Drop the kept connection."""
+        self._client.close()
 
     def project(self, ref: int | str) -> GitLabProject | None:
         if not _may_exist(ref):
@@ -92,19 +95,19 @@ class GitLabAPI(GitLabOfJobs):
         return group if _is(ref, group.group_id, group.path) else None
 
     def projects_below(self, group_id: int) -> Mapping[str, GitLabProject]:
-        query = {
-            "include_subgroups": "true",
-            "with_shared": "false",
-            "simple": "true",
-            "order_by": "id",
-            "sort": "asc",
-        }
-        listed = self._whole_list(f"/groups/{group_id}/projects", query)
-        return {project.path.lower(): project for project in map(project_of, listed)}
+        return {p.path.lower(): p for p in self._projects_below(group_id)}
+
+    def active_projects_below(self, group_id: int) -> frozenset[int]:
+        """The ids of those in a group's tree that aren't archived: only these have jobs."""
+        return frozenset(p.project_id for p in self._projects_below(group_id, archived="false"))
+
+    def _projects_below(self, group_id: int, **more: str) -> Iterator[GitLabProject]:
+        query = {"include_subgroups": "true", "with_shared": "false", "simple": "true"}
+        query |= _BY_ID | more
+        return map(project_of, self._whole_list(f"/groups/{group_id}/projects", query))
 
     def groups_below(self, group_id: int) -> Mapping[str, GitLabGroup]:
-        query = {"order_by": "id", "sort": "asc"}
-        listed = self._whole_list(f"/groups/{group_id}/descendant_groups", query)
+        listed = self._whole_list(f"/groups/{group_id}/descendant_groups", _BY_ID)
         return {group.path.lower(): group for group in map(group_of, listed)}
 
     def _group_of_numeric_path(self, path: str) -> GitLabGroup | None:
@@ -202,7 +205,7 @@ class GitLabAPI(GitLabOfJobs):
                 raise Unavailable("a list of GitLab's that ended in its middle")
             if answer is None:
                 return
-            yield from rows_of(answer)
+            yield from rows_of(answer.json())
             following = next_page(answer.headers.get("link", ""))
             if following is None:
                 return
@@ -234,7 +237,7 @@ class GitLabAPI(GitLabOfJobs):
             counted = answer.headers.get("x-total")
             if listing.pages > 0 and counted != listing.total:
                 raise Unavailable("a list of GitLab's changed while it was read")
-            rows, following = rows_of(answer), next_page(answer.headers.get("link", ""))
+            rows, following = rows_of(answer.json()), next_page(answer.headers.get("link", ""))
             if following is None and len(rows) == _PAGE and answer.headers.get("x-next-page") != "":
                 # Its links were lost on the way: what is on its other pages isn't missing.
                 raise Unavailable("a list of GitLab's that doesn't say where it ends")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.core.agent_folder import FileKind
@@ -18,10 +19,19 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.https import Answer
 
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,22}[a-z0-9])?")
 _SHA1_DIGITS = 40
 _MOVED = re.compile(r"/api/v4/(projects|groups)/[^/?#]+")
 _NEXT = re.compile(r"""\brel=("?)next\1(?![\w-])""", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitLabHook:
+    """A webhook as GitLab lists it; `address` is its URL without the query."""
+
+    hook_id: int
+    address: str
 
 
 def is_not_found(answer: Answer, *, is_path: bool) -> bool:
@@ -43,9 +53,15 @@ def is_blob(content: bytes, blob_id: str) -> bool:
     return digest(whole, usedforsecurity=False).hexdigest() == blob_id
 
 
-def rows_of(answer: Answer) -> list[dict[str, Any]]:
+def token_of(value: object) -> str:
+    """A token that a header can carry: the library's own error would quote another one."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise Unavailable("what is stored as GitLab's token can't be one")
+    return value
+
+
+def rows_of(body: object) -> list[dict[str, Any]]:
     """A page of a list of objects."""
-    body = answer.json()
     if not isinstance(body, list) or not all(isinstance(entry, dict) for entry in body):
         raise Unavailable("an answer of GitLab's that isn't a list of objects")
     return body
@@ -80,6 +96,14 @@ def group_of(body: dict[str, Any]) -> GitLabGroup:
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a group in a form that isn't GitLab's") from exc
+
+
+def hook_of(body: Any) -> GitLabHook:
+    """A webhook, alone or in a list."""
+    try:
+        return GitLabHook(hook_id=integer(body["id"]), address=text(body["url"]).partition("?")[0])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable("a webhook in a form that isn't GitLab's") from exc
 
 
 def file_kind(kind: object, mode: object) -> FileKind:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jobgate.adapters.gitlab_forms import hook_of
 from jobgate.core.errors import NotForUs
 from jobgate.core.hook import HookScope
+from jobgate.ports import ProjectHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable
 
+    from jobgate.adapters.gitlab_api import GitLabAPI
+    from jobgate.adapters.gitlab_forms import GitLabHook
     from jobgate.adapters.gitlab_writes import GitLabWrites
     from jobgate.core.issuer import Issuer
     from jobgate.core.webhook import HookSecrets
@@ -20,60 +24,88 @@ _NAME = "Jobgate"
 class GitLabHooks:
     """The webhooks of one issuer; of several of ours in one place one is kept.
 
+    Ours are those with this deployment's address, or with one of those that it is known to have had
+    (`formerly`): another deployment may be connected to the same GitLab under the same alias.
     Raises Unavailable, or what its API raises for a right that lacks.
     """
 
     def __init__(self, api: GitLabWrites, issuer: Issuer, *, base_url: str) -> None:
-        self.url = f"{base_url}/webhooks/gitlab/{issuer.alias}"
+        self.address = hooks_address(base_url, issuer.alias)
         self._api = api
-        self._alias = issuer.alias
 
-    def write(self, scope: HookScope, secrets: HookSecrets) -> tuple[int, bool]:
+    def write(
+        self,
+        scope: HookScope,
+        secrets: HookSecrets,
+        *,
+        formerly: Iterable[str] = (),
+        query: str = "",
+    ) -> tuple[int, bool]:
         """Give a place's webhook these secrets, or make it: its id, and whether it's new."""
-        return self._write(scope, hook_body(scope, self.url, secrets))
-
-    def write_of_project(self, project_id: int, secrets: HookSecrets) -> tuple[int, bool]:
-        """The same where all authorised projects share secrets: the URL says whose it is."""
-        scope = HookScope("project", project_id)
-        body = hook_body(scope, f"{self.url}?project={project_id}", secrets)
-        return self._write(scope, body)
-
-    def remove(self, scope: HookScope) -> None:
-        """Delete this deployment's webhook of a place, if there is one; another's stays."""
-        for hook in list(self._api.pages(root(scope))):
-            if _address(hook) == self.url:
-                self._api("DELETE", f"{root(scope)}/{hook['id']}")
-
-    def remove_of_project(self, project_id: int) -> None:
-        """Delete this deployment's webhook of a project."""
-        self.remove(HookScope("project", project_id))
-
-    def projects_below(self, group_id: int) -> Iterator[int]:
-        """Every project of a group and of those below it that isn't archived."""
-        if self._api("GET", f"/groups/{group_id}?with_projects=false") is None:
-            raise NotForUs(f"GitLab shows no group {group_id}")
-        query = "include_subgroups=true&with_shared=false&archived=false&simple=true"
-        for project in self._api.pages(f"/groups/{group_id}/projects?{query}&order_by=id"):
-            yield int(project["id"])
-
-    def _write(self, scope: HookScope, body: Mapping[str, Any]) -> tuple[int, bool]:
-        mine = [hook for hook in self._api.pages(root(scope)) if self._is_ours(hook)]
+        body = hook_body(scope, self.address + query, secrets)
+        mine = self._ours(scope, formerly)
         for double in mine[1:]:
-            self._api("DELETE", f"{root(scope)}/{double['id']}")
-        if mine and self._api("PUT", f"{root(scope)}/{mine[0]['id']}", body) is not None:
-            return int(mine[0]["id"]), False
+            self._api("DELETE", f"{root(scope)}/{double.hook_id}")
+        if mine and self._api("PUT", f"{root(scope)}/{mine[0].hook_id}", body) is not None:
+            return mine[0].hook_id, False
         for old in mine[:1]:  # GitLab before 17.2 can't change a system hook
-            self._api("DELETE", f"{root(scope)}/{old['id']}")
+            self._api("DELETE", f"{root(scope)}/{old.hook_id}")
         answer = self._api("POST", root(scope), body)
         if answer is None:
             raise NotForUs(f"this GitLab offers no webhook for {scope.kind} {scope.id}")
-        return int(answer["id"]), True
+        return hook_of(answer).hook_id, True
 
-    def _is_ours(self, hook: Mapping[str, Any]) -> bool:
-        """By its address, or by name where the deployment's base URL has changed."""
-        address = _address(hook)
-        same_route = address.endswith(f"/webhooks/gitlab/{self._alias}")
-        return address == self.url or (hook.get("name") == _NAME and same_route)
+    def remove(self, scope: HookScope, *, formerly: Iterable[str] = ()) -> None:
+        """Delete this deployment's webhook of a place, if there is one; another's stays."""
+        for hook in self._ours(scope, formerly):
+            self._api("DELETE", f"{root(scope)}/{hook.hook_id}")
+
+    def _ours(self, scope: HookScope, formerly: Iterable[str]) -> list[GitLabHook]:
+        ours = {self.address, *formerly}
+        found = map(hook_of, self._api.pages(root(scope), must_exist=True))
+        return [hook for hook in found if hook.address in ours]
+
+
+class GitLabProjectHooks(ProjectHooks):
+    """The webhooks of one issuer's authorised projects; `reads` has the time for its lists."""
+
+    def __init__(
+        self, api: GitLabWrites, reads: GitLabAPI, issuer: Issuer, *, base_url: str
+    ) -> None:
+        self._hooks = GitLabHooks(api, issuer, base_url=base_url)
+        self._api = api
+        self._reads = reads
+
+    @property
+    def address(self) -> str:
+        return self._hooks.address
+
+    def write(
+        self, project_id: int, secrets: HookSecrets, *, formerly: str | None
+    ) -> tuple[int, bool]:
+        # They share secrets, so the URL says whose it is.
+        query, known = f"?project={project_id}", [] if formerly is None else [formerly]
+        scope = HookScope("project", project_id)
+        return self._hooks.write(scope, secrets, formerly=known, query=query)
+
+    def remove(self, project_id: int, *, formerly: str | None) -> None:
+        known = [] if formerly is None else [formerly]
+        self._hooks.remove(HookScope("project", project_id), formerly=known)
+
+    def is_archived(self, project_id: int) -> bool:
+        found = self._api("GET", f"/projects/{project_id}")
+        return isinstance(found, dict) and found.get("archived") is True
+
+    def active_projects_below(self, group_id: int) -> Iterable[int]:
+        try:
+            return self._reads.active_projects_below(group_id)
+        finally:
+            self._reads.close()
+
+
+def hooks_address(base_url: str, alias: str) -> str:
+    """Where an issuer's webhooks deliver to, without a query."""
+    return f"{base_url}/webhooks/gitlab/{alias}"
 
 
 def hook_body(scope: HookScope, url: str, secrets: HookSecrets) -> dict[str, Any]:
@@ -99,7 +131,3 @@ def hook_body(scope: HookScope, url: str, secrets: HookSecrets) -> dict[str, Any
 def root(scope: HookScope) -> str:
     """Where GitLab's API keeps a place's webhooks."""
     return "/hooks" if scope.kind == "instance" else f"/{scope.kind}s/{scope.id}/hooks"
-
-
-def _address(hook: Mapping[str, Any]) -> str:
-    return str(hook.get("url", "")).partition("?")[0]

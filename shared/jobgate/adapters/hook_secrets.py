@@ -44,13 +44,13 @@ def scopes_in(entries: Iterable[Mapping[str, Any]]) -> Iterator[HookScope]:
 
 def shared_in(entries: Iterable[Mapping[str, Any]]) -> HookSecrets | None:
     """The newest of what the webhooks of all authorised projects share, if there is any."""
-    shared = [_secrets(entry) for entry in entries if entry.get("scope") == SHARED]
+    shared = [secrets_in(entry) for entry in entries if entry.get("scope") == SHARED]
     return shared[-1] if shared else None
 
 
 def _hook(entry: Mapping[str, Any], project_id: int | None) -> HookSecrets | None:
     """What is shared proves a webhook of this project alone, and none where that isn't known."""
-    hook, scope = _secrets(entry), entry.get("scope")
+    hook, scope = secrets_in(entry), entry.get("scope")
     if scope is None:
         return hook
     if scope == SHARED:
@@ -58,7 +58,8 @@ def _hook(entry: Mapping[str, Any], project_id: int | None) -> HookSecrets | Non
     return replace(hook, scope=HookScope(scope["kind"], scope["id"]))
 
 
-def _secrets(entry: Mapping[str, Any]) -> HookSecrets:
+def secrets_in(entry: Mapping[str, Any]) -> HookSecrets:
+    """An entry's secrets, with its id."""
     return HookSecrets(
         secret_token=entry.get("secret_token"),
         signing_token=entry.get("signing_token"),

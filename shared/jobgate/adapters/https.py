@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jobgate.core.errors import Unavailable
+from jobgate.core.errors import Unanswered, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ class HTTPSClient:
         # A kept connection may have been closed by the other side meanwhile: once more, anew.
         may_try_again = self._kept is not None
         try:
-            return self._send("GET", target, None, headers or {}, deadline, max_bytes)
+            return self._exchange("GET", target, None, headers or {}, deadline, max_bytes)
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             if not may_try_again:
@@ -88,22 +88,28 @@ class HTTPSClient:
             target, headers=headers, seconds=deadline - time.monotonic(), max_bytes=max_bytes
         )
 
-    def post(
+    def send(
         self,
+        method: str,
         target: str,
-        body: bytes,
+        body: bytes | None,
         *,
         headers: Mapping[str, str],
         seconds: float,
         max_bytes: int,
     ) -> Answer:
-        """POST `body`, never twice; raises Unavailable within about `seconds`."""
+        """Send what changes something (POST, PUT, DELETE), never twice.
+
+        Raises Unanswered within about `seconds`.
+        """
         deadline = time.monotonic() + seconds
+        # The other side may have closed a kept one, and then nobody knew whether this was done.
+        self.close()
         try:
-            return self._send("POST", target, body, headers, deadline, max_bytes)
+            return self._exchange(method, target, body, headers, deadline, max_bytes)
         except (OSError, http.client.HTTPException) as exc:
             self.close()
-            raise Unavailable(f"{self._origin[0]}: {type(exc).__name__}") from exc
+            raise Unanswered(f"{self._origin[0]}: {type(exc).__name__}") from exc
         except ValueError:
             self.close()
             # Not "from": the library's text quotes the header, which may be a token.
@@ -115,7 +121,7 @@ class HTTPSClient:
             self._kept.close()
             self._kept = None
 
-    def _send(
+    def _exchange(
         self,
         method: str,
         target: str,

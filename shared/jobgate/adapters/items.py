@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobgate.core.errors import Unavailable
 from jobgate.core.gitlab_token import TokenEnd
-from jobgate.core.hook import HookMade, HookSeen
+from jobgate.core.hook import HookMade, HookSeen, HookWrite
 from jobgate.core.issuer import Issuer
 from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import NOTHING_HEARD, JobLife, Stop, StopKind
@@ -122,6 +122,8 @@ def agent_ids_key(issuer: str) -> Item:
 
 
 SETTINGS_KEY = key("SETTINGS", "PUBLIC")
+FORMER_URLS_KEY = key("SETTINGS", "FORMER_URLS")
+"""Of the base URLs that the deployment once had: a set in `urls`."""
 
 
 # --- Index ---
@@ -273,10 +275,16 @@ def hook_seen_of(item: Item | None) -> HookSeen | None:
 
 def hook_made_item(issuer: str, project_id: int, made: HookMade) -> Item:
     """The webhook of an authorised project."""
+    writes = [{"S": f"{write.at!r} {write.entry_id}"} for write in sorted(made.unfinished)]
+    address = {} if made.address is None else {"address": {"S": made.address}}
     return hook_made_key(issuer, project_id) | {
         "v": number(VERSION),
-        "entry_id": {"S": made.entry_id},
+        "entry_id": {"S": made.entry_id or ""},
         "made_at": number(made.at),
+        "unfinished": {"L": writes},
+        "archived": {"BOOL": made.archived},
+        "revision": number(made.revision),
+        **address,
     }
 
 
@@ -284,7 +292,15 @@ def hook_made_of(item: Item) -> tuple[int, HookMade]:
     """The reverse of `hook_made_item`: the project's id, and its webhook."""
     check_version(item)
     try:
-        made = HookMade(entry_id=item["entry_id"]["S"], at=float(item["made_at"]["N"]))
+        writes = [write["S"].partition(" ") for write in item.get("unfinished", {"L": ()})["L"]]
+        made = HookMade(
+            entry_id=item["entry_id"]["S"] or None,
+            at=float(item["made_at"]["N"]),
+            address=item["address"]["S"] if "address" in item else None,
+            unfinished=frozenset(HookWrite(float(at), entry_id) for at, _, entry_id in writes),
+            archived=item.get("archived", {"BOOL": False})["BOOL"],
+            revision=int(item.get("revision", {"N": 0})["N"]),
+        )
         return int(item["sk"]["S"]), made
     except (KeyError, TypeError, ValueError) as exc:
         raise Unavailable("a project's webhook that can't be read") from exc

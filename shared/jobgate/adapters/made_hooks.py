@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
-from jobgate.core.errors import Unavailable
+from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import MadeHooks
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class DynamoDBMadeHooks(MadeHooks):
         request: dict[str, Any] = {
             "KeyConditionExpression": "pk = :pk",
             "ExpressionAttributeValues": {":pk": items.hook_made_key(issuer, 0)["pk"]},
+            # What has begun elsewhere may be the reason for which an old secret is to stay.
+            "ConsistentRead": True,
         }
         found: dict[int, HookMade] = {}
         for _ in range(_PAGES_MAX):
@@ -40,7 +42,16 @@ class DynamoDBMadeHooks(MadeHooks):
         raise Unavailable("more pages of webhooks than can be read")
 
     def note(self, issuer: str, project_id: int, made: HookMade) -> None:
-        self._do("PutItem", {"Item": items.hook_made_item(issuer, project_id, made)})
+        before = made.revision - 1
+        request = {
+            "Item": items.hook_made_item(issuer, project_id, made),
+            "ConditionExpression": "attribute_not_exists(revision)"
+            if before == 0
+            else "revision = :before",
+        }
+        if before:
+            request["ExpressionAttributeValues"] = {":before": items.number(before)}
+        self._do("PutItem", request)
 
     def forget(self, issuer: str, project_id: int) -> None:
         self._do("DeleteItem", {"Key": items.hook_made_key(issuer, project_id)})
@@ -49,4 +60,6 @@ class DynamoDBMadeHooks(MadeHooks):
         try:
             return self._call("dynamodb", action, {"TableName": self._table, **request})
         except AWSError as exc:
+            if exc.code == "ConditionalCheckFailedException":
+                raise Conflict("a project's webhook is being written by somebody else") from exc
             raise Unavailable(f"the table's webhooks can't be had: {exc.code}") from exc

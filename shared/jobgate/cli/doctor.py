@@ -22,10 +22,10 @@ from jobgate.cli.deployment_facts import issuer_facts, project_facts, stack_fact
 from jobgate.cli.errors import FINDINGS
 from jobgate.cli.finding import Finding
 from jobgate.cli.gitlab_diagnosis import ClaimsFacts
-from jobgate.cli.gitlab_setup import config_projects
 from jobgate.cli.inputs import read_file
 from jobgate.cli.instance_file import json_object
 from jobgate.cli.output import Output
+from jobgate.cli.snapshots import config_projects
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.issuer import Issuer
 

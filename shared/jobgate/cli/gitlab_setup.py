@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from jobgate.adapters import agent_items
 from jobgate.cli import gitlab_tokens
 from jobgate.cli.errors import Refused
 from jobgate.cli.gitlab_tokens import RUN_TIME, STATUS
 from jobgate.cli.hooks import INSTANCE, Hooks, Made, Place
 from jobgate.cli.job_hooks import (
     check_job_hooks_token,
+    drop_old_secrets,
     keep_job_hooks,
     make_job_hooks,
     stored_job_hooks_token,
 )
 from jobgate.cli.set_up_api import VARIABLE, SetUpAPI, set_up_token
+from jobgate.cli.snapshots import config_projects
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.hook import HookScope
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_tokens import TokenState
     from jobgate.core.issuer import Issuer
-    from jobgate.ports import ConfigProjectItem
 
 BY_HOOK = "A job's end is told by the webhook: seen within seconds."
 BY_HOOK_NOW = (
@@ -64,21 +64,26 @@ def connect_gitlab(
     api = SetUpAPI(issuer, set_up_token(connected.outside.environment))
     hooks = Hooks(connected, issuer, api, major=major_version(api("GET", "/version")))
     place = _place(api, path)
-    tokens = check_stored_tokens(connected, issuer)
+    new_token = None if job_hooks is None else job_hooks.token
+    tokens = check_stored_tokens(connected, issuer, job_hooks=new_token is None)
     places, job_end = _places(connected, issuer, hooks, place, api)
     made = hooks.make(places)
     if job_end == BY_PROBE and job_hooks is not None:
         made += make_job_hooks(connected, issuer, hooks)
-        if job_hooks.token is not None:
-            tokens.append(keep_job_hooks(connected, issuer, job_hooks.token))
+        if new_token is not None:
+            tokens.append(keep_job_hooks(connected, issuer, new_token))
         is_kept = stored_job_hooks_token(connected, issuer) is not None
         job_end = BY_HOOK if is_kept else f"{BY_HOOK} {BY_HOOK_NOW}"
+    drop_old_secrets(connected, issuer.alias)
     _tell(connected, tokens, made, job_end)
-    return not any(hook.missing for hook in made) and not any(t.missing for t in tokens)
+    is_whole = not any(hook.missing or hook.failed for hook in made)
+    return is_whole and not any(token.missing for token in tokens)
 
 
-def check_stored_tokens(connected: Connected, issuer: Issuer) -> list[TokenState]:
-    """The run-time token, and those for commit statuses and job hooks where there are any."""
+def check_stored_tokens(
+    connected: Connected, issuer: Issuer, *, job_hooks: bool = True
+) -> list[TokenState]:
+    """The run-time token, and those for commit statuses and `job_hooks` where there are any."""
     now = connected.outside.clock()
     known = [project.project_id for project in config_projects(connected, issuer.alias)]
     found = []
@@ -96,15 +101,8 @@ def check_stored_tokens(connected: Connected, issuer: Issuer) -> list[TokenState
                     kind=kind, expires_at=None, days_left=None, missing=(lack,)
                 )
             )
-    kept = stored_job_hooks_token(connected, issuer)
+    kept = stored_job_hooks_token(connected, issuer) if job_hooks else None
     return found if kept is None else [*found, check_job_hooks_token(connected, issuer, kept)]
-
-
-def config_projects(connected: Connected, alias: str) -> list[ConfigProjectItem]:
-    """The issuer's configuration projects, by id."""
-    found = (agent_items.config_project_of(i) for i in connected.table.query("CONFIG_PROJECTS"))
-    mine = [project for project in found if project is not None and project.issuer == alias]
-    return sorted(mine, key=lambda project: project.project_id)
 
 
 def major_version(answer: Any) -> int:
@@ -170,11 +168,8 @@ def _tell(connected: Connected, tokens: list[TokenState], made: list[Made], job_
         for sentence in gitlab_tokens.sentences(token):
             output.say(sentence)
     for hook in made:
-        verb = "Created" if hook.created else "Repaired, with new secrets,"
-        place = hook.name if hook.scope.kind == "instance" else f"of {hook.scope.kind} {hook.name}"
-        tested = "A test event arrived." if hook.missing is None else hook.missing
-        output.say(f"{verb} the webhook {place}. {tested}")
-    if not all(hook.signed for hook in made):
+        output.say(_sentence(hook))
+    if not all(hook.signed for hook in made if hook.failed is None):
         output.say("Webhooks that GitLab doesn't sign (19.0 signs) prove themselves by a token.")
     output.say(job_end)
     output.result(
@@ -186,6 +181,17 @@ def _tell(connected: Connected, tokens: list[TokenState], made: list[Made], job_
     )
 
 
+def _sentence(hook: Made) -> str:
+    place = hook.name if hook.scope.kind == "instance" else f"of {hook.scope.kind} {hook.name}"
+    if hook.failed is not None and hook.scope.kind == "group":
+        return f"Which projects are below group {hook.name} isn't known: {hook.failed}"
+    if hook.failed is not None:
+        return f"The webhook {place} couldn't be written: {hook.failed}"
+    verb = "Created" if hook.created else "Repaired, with new secrets,"
+    tested = "A test event arrived." if hook.missing is None else hook.missing
+    return f"{verb} the webhook {place}. {tested}"
+
+
 def _fields(hook: Made) -> dict[str, Any]:
     return {
         "scope": {"kind": hook.scope.kind, "id": hook.scope.id},
@@ -194,4 +200,5 @@ def _fields(hook: Made) -> dict[str, Any]:
         "created": hook.created,
         "signed": hook.signed,
         "missing": hook.missing,
+        "failed": hook.failed,
     }

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import items
-from jobgate.cli import gitlab_tokens, stored_secrets
+from jobgate.adapters.hook_secrets import scopes_in
+from jobgate.cli import gitlab_tokens
 from jobgate.cli.gitlab_setup import check_stored_tokens
+from jobgate.cli.hook_entries import read_entries
+from jobgate.cli.job_hooks import old_secrets
 from jobgate.cli.output import age
 from jobgate.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_tokens import TokenState
+    from jobgate.core.hook import HookScope
     from jobgate.core.issuer import Issuer
 
 
@@ -42,8 +44,8 @@ def show_gitlab_status(connected: Connected, alias: str | None) -> tuple[bool, b
 
 def hook_health(connected: Connected, alias: str) -> list[HookHealth]:
     """The webhooks of an issuer, as `gitlab connect` stored them."""
-    entries = stored_secrets.read_map(connected.aws, connected.stack.gitlab_hooks).get(alias) or []
-    return [found for entry in entries if (found := _health(connected, alias, entry)) is not None]
+    scopes = sorted(set(scopes_in(read_entries(connected, alias))))
+    return [_health(connected, alias, scope) for scope in scopes]
 
 
 def hook_finding(hook: HookHealth) -> str | None:
@@ -53,13 +55,9 @@ def hook_finding(hook: HookHealth) -> str | None:
     return None
 
 
-def _health(connected: Connected, alias: str, entry: Mapping[str, Any]) -> HookHealth | None:
-    scope = entry.get("scope") or {}
-    if scope.get("kind") not in ("project", "group", "instance"):
-        return None
-    kind, scope_id = str(scope["kind"]), int(scope.get("id", 0))
-    seen = items.hook_seen_of(connected.table.get(items.hook_seen_key(alias, kind, scope_id)))
-    return HookHealth(kind=kind, id=scope_id, seen_at=None if seen is None else seen.at)
+def _health(connected: Connected, alias: str, scope: HookScope) -> HookHealth:
+    seen = items.hook_seen_of(connected.table.get(items.hook_seen_key(alias, scope.kind, scope.id)))
+    return HookHealth(kind=scope.kind, id=scope.id, seen_at=None if seen is None else seen.at)
 
 
 def _of(connected: Connected, issuer: Issuer) -> dict[str, Any]:
@@ -86,6 +84,9 @@ def _of(connected: Connected, issuer: Issuer) -> dict[str, Any]:
             findings.append(finding)
         seen = None if hook.seen_at is None else f"last delivery {age(now - hook.seen_at)} ago"
         output.say(finding or f"The webhook of {hook.kind} {hook.id}: {seen}.")
+    for finding in old_secrets(connected, issuer.alias):
+        findings.append(finding)
+        output.say(finding)
     return {
         "issuer": issuer.alias,
         "url": issuer.url,

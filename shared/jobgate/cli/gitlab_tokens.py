@@ -1,4 +1,4 @@
-"""The three kinds of GitLab tokens (contracts, "GitLab's tokens"): what each can, and how long."""
+"""The kinds of GitLab tokens (contracts, "GitLab's tokens"): what each can, and how long."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from jobgate.core.errors import Unavailable
 from jobgate.core.gitlab_token import days_left, ends_soon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from jobgate.cli.connect import Connected
     from jobgate.core.issuer import Issuer
 
 REPORTER, DEVELOPER, MAINTAINER, OWNER = 20, 30, 40, 50
+_NAMED_MAX = 10
 _ROLES = {REPORTER: "Reporter", DEVELOPER: "Developer", MAINTAINER: "Maintainer", OWNER: "Owner"}
 
 
@@ -64,11 +65,13 @@ def check(
     *,
     projects: Iterable[str | int],
     now: float,
+    maintained: Collection[int] = (),
     barred: Iterable[int] = (),
 ) -> TokenState:
     """Whether the token is good, has its scope, and its role in each of these projects.
 
-    In those that are `barred` it may push nothing.
+    `maintained` are projects that it must be a Maintainer of, of which there may be thousands: a
+    list tells of a hundred at once. In those that are `barred` it may push nothing.
     """
     api = SetUpAPI(issuer, token)
     status, body = api.ask("GET", "/personal_access_tokens/self")
@@ -83,6 +86,7 @@ def check(
         missing.append(f"It lacks the scope {kind.scopes[0]}.")
     else:
         missing += _reach(api, kind, projects, barred)
+        missing += _unmaintained(api, maintained)
     return _state(kind, body, now, tuple(missing))
 
 
@@ -142,6 +146,17 @@ def _reach(
                 f"Its user may push to the configuration project {project_id}, and so grant itself "
                 "anything: take one who is no member there."
             )
+
+
+def _unmaintained(api: SetUpAPI, wanted: Collection[int]) -> Iterator[str]:
+    if not wanted:
+        return
+    query = f"min_access_level={MAINTAINER}&simple=true&order_by=id&sort=asc"
+    lacking = sorted(set(wanted) - {row.get("id") for row in api.pages(f"/projects?{query}")})
+    if lacking:
+        named = ", ".join(map(str, lacking[:_NAMED_MAX]))
+        more = f" and {len(lacking) - _NAMED_MAX} more" if len(lacking) > _NAMED_MAX else ""
+        yield f"Its user is no Maintainer of these projects: {named}{more}."
 
 
 def _level(api: SetUpAPI, project_id: int, user: Mapping[str, Any]) -> int:

@@ -2,27 +2,28 @@
 
 Order of the writes: first all new secrets are stored beside the old ones, then GitLab is given
 them, then the old ones of the same places are dropped. So no delivery is ever refused in between,
-and a run that breaks off is simply run again. All are stored together, however many they are:
-Secrets Manager keeps every version of a day, and a hundred at most.
+and a run that breaks off is simply run again, which goes on with the new ones that it had stored.
+All are stored together, however many they are: Secrets Manager keeps every version of a day, and a
+hundred at most.
 """
 
 from __future__ import annotations
 
-import secrets
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import items
-from jobgate.adapters.gitlab_hooks import GitLabHooks, root
-from jobgate.adapters.hook_secrets import SHARED
-from jobgate.cli import stored_secrets
-from jobgate.core.webhook import HookSecrets, signing_token
+from jobgate.adapters.gitlab_hooks import GitLabHooks, hooks_address, root
+from jobgate.adapters.hook_secrets import secrets_in
+from jobgate.cli.errors import Refused
+from jobgate.cli.hook_entries import hook_entry, is_of, new_secrets, read_entries, store_entries
+from jobgate.core.errors import Unanswered, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobgate.cli.connect import Connected
+    from jobgate.cli.hook_entries import Entry
     from jobgate.cli.set_up_api import SetUpAPI
     from jobgate.core.hook import HookScope
     from jobgate.core.issuer import Issuer
@@ -46,14 +47,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What became of a webhook; `missing` is what its test lacks, None where it arrived."""
+    """What became of a webhook; `missing` is what its test lacks, None where it arrived.
+
+    `failed` is why it couldn't be written at all.
+    """
 
     scope: HookScope
     name: str
     url: str
     created: bool
     signed: bool
-    missing: str | None
+    missing: str | None = None
+    failed: str | None = None
 
 
 class Hooks:
@@ -68,36 +73,47 @@ class Hooks:
 
     def make(self, places: Sequence[Place]) -> list[Made]:
         """Create each place's webhook, or repair the one that is there; raises Refused."""
-        # GitLab 19 signs; whether it does for system hooks isn't documented, so these keep a token.
-        fresh = [
-            new_secrets(signing=self.signs and place.scope.kind != "instance") for place in places
-        ]
-        entries = [hook_entry(p.scope, made) for p, made in zip(places, fresh, strict=True)]
-        secret = self._connected.stack.gitlab_hooks
-        stored = stored_secrets.read_map(self._connected.aws, secret).get(self._issuer.alias) or []
-        self._store([*stored, *entries])
+        alias = self._issuer.alias
+        stored = read_entries(self._connected, alias)
+        entries = [self._entry(place.scope, stored) for place in places]
+        store_entries(self._connected, alias, _united(stored, entries))
         # A warm function may have read them a moment ago, and doesn't again within a second.
         self._connected.outside.sleep(SETTLE_SECONDS)
+        former = self._connected.registry.former_urls()
+        formerly = [hooks_address(base_url, alias) for base_url in former]
         written: list[tuple[int, bool]] = []
+        given = len(entries)
         try:
-            for place, made in zip(places, fresh, strict=True):
-                written.append(self._hooks.write(place.scope, made))
+            for place, entry in zip(places, entries, strict=True):
+                secrets = secrets_in(entry)
+                written.append(self._hooks.write(place.scope, secrets, formerly=formerly))
+        except (Refused, Unavailable) as exc:
+            # Where only its answer was lost, both of a webhook's secrets stay.
+            given = len(written) + isinstance(exc, Unanswered)
+            raise
         finally:
-            # Where it breaks off, the next one's answer may be lost, so both of its secrets stay.
-            told = [entry["scope"] for entry in entries[: len(written)]]
-            old = [entry for entry in stored if entry.get("scope") not in told]
-            self._store(old + entries[: len(written) + 1])
+            told = [place.scope for place in places[: len(written)]]
+            old = [e for e in stored if not any(is_of(e, scope) for scope in told)]
+            store_entries(self._connected, alias, _united(old, entries[:given]))
         return [
             Made(
                 scope=place.scope,
                 name=place.path,
-                url=self._hooks.url,
+                url=self._hooks.address,
                 created=created,
                 signed=entry["signing_token"] is not None,
                 missing=self.test(place.scope, hook_id, entry["id"]),
             )
             for place, entry, (hook_id, created) in zip(places, entries, written, strict=True)
         ]
+
+    def _entry(self, scope: HookScope, stored: list[Entry]) -> Entry:
+        """Fresh secrets; what an earlier run that broke off has stored beside the old is taken."""
+        unfinished = [entry for entry in stored if is_of(entry, scope)][1:]
+        if unfinished:
+            return unfinished[-1]
+        # GitLab 19 signs; whether it does for system hooks isn't documented, so these keep a token.
+        return hook_entry(scope, new_secrets(signing=self.signs and scope.kind != "instance"))
 
     def is_offered(self, scope: HookScope) -> bool:
         """Whether this GitLab has webhooks for such a place: group webhooks need Premium."""
@@ -106,10 +122,6 @@ class Hooks:
             return False
         # Without the licence or without the role: an owner is refused for the first alone.
         return not (status == 403 and owns_group(self._api, scope.id))
-
-    def _store(self, entries: list[dict[str, Any]]) -> None:
-        secret = self._connected.stack.gitlab_hooks
-        stored_secrets.change_entry(self._connected.aws, secret, self._issuer.alias, entries)
 
     def test(self, scope: HookScope, hook_id: int, entry_id: str) -> str | None:
         """Have GitLab deliver a made-up push, and wait until it's seen here; else what lacks."""
@@ -141,26 +153,8 @@ _NOT_SEEN = (
 )
 
 
-def new_secrets(*, signing: bool) -> HookSecrets:
-    """Fresh secrets of a webhook."""
-    return HookSecrets(
-        secret_token=secrets.token_urlsafe(32),
-        signing_token=signing_token(secrets.token_bytes(32)) if signing else None,
-    )
-
-
-def hook_entry(scope: HookScope | None, made: HookSecrets) -> dict[str, Any]:
-    """The form in the secret GitLabHooks, which the webhook's function reads.
-
-    `scope` is None for what all authorised projects share. `id` names these secrets where a
-    delivery's arrival is noted; it's no secret.
-    """
-    return {
-        "id": str(uuid.uuid4()),
-        "secret_token": made.secret_token,
-        "signing_token": made.signing_token,
-        "scope": SHARED if scope is None else {"kind": scope.kind, "id": scope.id},
-    }
+def _united(old: list[Entry], new: list[Entry]) -> list[Entry]:
+    return old + [entry for entry in new if entry not in old]
 
 
 def owns_group(api: SetUpAPI, group_id: int) -> bool:

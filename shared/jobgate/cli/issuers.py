@@ -10,6 +10,7 @@ from jobgate.adapters import items
 from jobgate.cli import agent_ids, gitlab_calls, inputs, stored_secrets
 from jobgate.cli.connect import AsJSON, Connected, StackName, connect
 from jobgate.cli.errors import Refused
+from jobgate.cli.teardown_hooks import webhooks
 from jobgate.cli.token_rotation import forget_end
 from jobgate.core.errors import InvalidRequest
 from jobgate.core.issuer import Issuer
@@ -160,6 +161,7 @@ def remove(context: typer.Context, alias: Alias, stack: StackName, as_json: AsJS
     agents = agent_ids.read(connected.table.get(items.agent_ids_key(alias))).names
     if agents:
         raise Refused(f"{alias!r} has {len(agents)} agents: remove them first.")
+    hooks = [str(hook) for hook in webhooks(connected) if hook.alias == alias]
     connected.registry.remove_issuer(alias)
     secrets = connected.stack
     for secret in (
@@ -169,8 +171,10 @@ def remove(context: typer.Context, alias: Alias, stack: StackName, as_json: AsJS
         secrets.gitlab_job_hooks_token,
     ):
         stored_secrets.change_entry(connected.aws, secret, alias, None)
-    connected.output.say(f"{alias!r} is no longer trusted. Delete its webhooks in GitLab.")
-    connected.output.result({"alias": alias, "removed": True})
+    connected.output.say(f"{alias!r} is no longer trusted.")
+    for hook in hooks:
+        connected.output.say(f"In GitLab there is still {hook}: delete it there.")
+    connected.output.result({"alias": alias, "removed": True, "hooks": hooks})
 
 
 def _fields(issuer: Issuer) -> dict[str, str | bool]:

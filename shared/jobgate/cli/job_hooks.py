@@ -1,57 +1,100 @@
 """`jobgate gitlab connect --job-hooks projects`: a webhook on each authorised project.
 
 Their secrets are made from one that they share. First a new one is stored beside the old, then
-GitLab is given what is made from it, then the old one is dropped, where no project has failed: so
-no delivery is refused in between. With a token of its own (`--job-hooks-token-file`) the schedule
-does the same for projects that are authorised later; without it, the next run.
+GitLab is given what is made from it, then the old ones are dropped that no webhook may have any
+more: so no delivery is refused in between. With a token of its own (`--job-hooks-token-file`) the
+schedule does the same for projects that are authorised later; without it, the next run.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from typing import TYPE_CHECKING
 
-from jobgate.adapters.gitlab_hooks import GitLabHooks
+from jobgate.adapters.gitlab_api import GitLabAPI
+from jobgate.adapters.gitlab_hooks import GitLabProjectHooks, hooks_address
 from jobgate.adapters.gitlab_writes import GitLabWrites
-from jobgate.adapters.hook_secrets import SHARED, shared_in
-from jobgate.adapters.kept_hooks import kept_hooks
+from jobgate.adapters.hook_secrets import SHARED, secrets_in
+from jobgate.adapters.https import HTTPSClient
+from jobgate.adapters.kept_hooks import newest_in, others_in
 from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.cli import gitlab_tokens, stored_secrets
 from jobgate.cli.gitlab_calls import SECONDS
 from jobgate.cli.gitlab_tokens import JOB_HOOKS
-from jobgate.cli.hooks import SETTLE_SECONDS, Made, hook_entry, new_secrets
+from jobgate.cli.hook_entries import hook_entry, new_secrets, read_entries, store_entries
+from jobgate.cli.hooks import SETTLE_SECONDS, Made
 from jobgate.cli.set_up_api import PROOF, set_up_token
+from jobgate.cli.snapshots import config_projects
+from jobgate.ports import KeptHooks
 from jobgate.usecases.job_hooks import JobHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Mapping
 
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_tokens import TokenState
+    from jobgate.cli.hook_entries import Entry
     from jobgate.cli.hooks import Hooks
+    from jobgate.core.hook import HookMade
     from jobgate.core.issuer import Issuer
     from jobgate.usecases.job_hooks import KeptHook
+
+# Beside the newest. So many runs with other projects failing in each leave no more behind.
+_OLD_MAX = 5
+_LISTS_SECONDS = 600.0
 
 
 def make_job_hooks(connected: Connected, issuer: Issuer, hooks: Hooks) -> list[Made]:
     """Give each authorised project its webhook, with fresh secrets, and test it."""
-    fresh = new_secrets(signing=hooks.signs)
-    entry = hook_entry(None, fresh)
-    stored = _entries(connected, issuer.alias)
-    _store(connected, issuer, [*stored, entry])
+    entry = _shared_entry(connected, issuer.alias, signing=hooks.signs)
     # A warm function may have read them a moment ago, and doesn't again within a second.
     connected.outside.sleep(SETTLE_SECONDS)
     connected.output.progress("the webhooks of the authorised projects")
-    token = set_up_token(connected.outside.environment)
-    api = GitLabWrites(issuer, token, seconds=SECONDS, proof=PROOF)
-    gitlab = GitLabHooks(api, issuer, base_url=connected.registry.known_base_url())
-    kept = kept_hooks(issuer.alias, gitlab, replace(fresh, entry_id=entry["id"]), stored)
-    found = _keeper(connected).keep(kept, until=float("inf"))
-    if not any(hook.error for hook in found):
-        _store(connected, issuer, [*(e for e in stored if e.get("scope") != SHARED), entry])
-    return [_made(hooks, hook, gitlab.url, entry) for hook in found]
+    keeper = JobHooks(
+        agents=DynamoDBRefreshStore(connected.aws, connected.stack.table),
+        made=DynamoDBMadeHooks(connected.aws, connected.stack.table),
+        recorder=lambda _line: None,
+        clock=connected.outside.clock,
+        pick=lambda _count: 0,
+    )
+    found = keeper.keep(_kept(connected, issuer, entry), until=math.inf)
+    url = hooks_address(connected.registry.known_base_url(), issuer.alias)
+    return [_made(hooks, hook, url, entry) for hook in found]
+
+
+def drop_old_secrets(connected: Connected, alias: str) -> None:
+    """Drop what all webhooks of authorised projects shared once, where none may have it still."""
+    stored = read_entries(connected, alias)
+    needed = _needed(connected, alias, stored)
+    if needed == stored:
+        return
+    store_entries(connected, alias, needed)
+    # The schedule may have begun a write with an old one meanwhile; from now on it would see that
+    # this is gone (usecases/job_hooks.py).
+    again = _needed(connected, alias, stored)
+    if again != needed:
+        store_entries(connected, alias, again)
+
+
+def old_secrets(connected: Connected, alias: str) -> list[str]:
+    """What is told of old secrets that are good still."""
+    shared = [entry for entry in read_entries(connected, alias) if entry.get("scope") == SHARED]
+    old = {entry["id"] for entry in shared[:-1]}
+    if not old:
+        return []
+    made = made_job_hooks(connected, alias)
+    holders = sorted(project_id for project_id, hook in made.items() if hook.entries & old)
+    whose = f"projects {', '.join(map(str, holders))}" if holders else "no project any more"
+    remedy = "`jobgate gitlab connect GROUP --job-hooks projects`, once GitLab takes the new ones"
+    return [
+        f"Older secrets of projects' webhooks are still good, for {whose}; to end them: {remedy}."
+    ]
+
+
+def made_job_hooks(connected: Connected, alias: str) -> Mapping[int, HookMade]:
+    """The authorised projects that were given a webhook, by id."""
+    return DynamoDBMadeHooks(connected.aws, connected.stack.table).made(alias)
 
 
 def keep_job_hooks(connected: Connected, issuer: Issuer, token: str) -> TokenState:
@@ -68,22 +111,24 @@ def check_job_hooks_token(connected: Connected, issuer: Issuer, token: str) -> T
 
     It's stored, and who reads it must not decide what a configuration grants.
     """
-    projects = DynamoDBRefreshStore(connected.aws, connected.stack.table)
-    homes = [project_id for alias, project_id in projects.all() if alias == issuer.alias]
-    made = DynamoDBMadeHooks(connected.aws, connected.stack.table).made(issuer.alias)
-    now = connected.outside.clock()
     return gitlab_tokens.check(
-        issuer, token, JOB_HOOKS, projects=sorted(made), barred=homes, now=now
+        issuer,
+        token,
+        JOB_HOOKS,
+        projects=(),
+        maintained=made_job_hooks(connected, issuer.alias),
+        barred=[project.project_id for project in config_projects(connected, issuer.alias)],
+        now=connected.outside.clock(),
     )
 
 
 def projects_with_job_hooks(connected: Connected, alias: str) -> frozenset[int] | None:
-    """The projects that were given one with the newest secrets, None where nobody wanted any."""
-    shared = shared_in(_entries(connected, alias))
-    if shared is None:
+    """The projects that need none any more, None where nobody wanted any."""
+    newest = newest_in(read_entries(connected, alias))
+    if newest is None:
         return None
-    made = DynamoDBMadeHooks(connected.aws, connected.stack.table).made(alias)
-    return frozenset(i for i, hook in made.items() if hook.entry_id == shared.entry_id)
+    made = made_job_hooks(connected, alias)
+    return frozenset(i for i, hook in made.items() if hook.archived or hook.entry_id == newest)
 
 
 def stored_job_hooks_token(connected: Connected, issuer: Issuer) -> str | None:
@@ -92,18 +137,45 @@ def stored_job_hooks_token(connected: Connected, issuer: Issuer) -> str | None:
     return gitlab_tokens.stored_token(connected, secret, issuer.alias)
 
 
-def _keeper(connected: Connected) -> JobHooks:
-    return JobHooks(
-        agents=DynamoDBRefreshStore(connected.aws, connected.stack.table),
-        made=DynamoDBMadeHooks(connected.aws, connected.stack.table),
-        recorder=lambda _line: None,
-        clock=connected.outside.clock,
-        pick=lambda _count: 0,
+def _shared_entry(connected: Connected, alias: str, *, signing: bool) -> Entry:
+    """What they are to share from now on, stored beside what is needed still.
+
+    Where many runs have failed, each for other projects, the last one's is taken.
+    """
+    needed = _needed(connected, alias, read_entries(connected, alias))
+    shared = [entry for entry in needed if entry.get("scope") == SHARED]
+    if len(shared) > _OLD_MAX:
+        return shared[-1]
+    entry = hook_entry(None, new_secrets(signing=signing))
+    store_entries(connected, alias, [*needed, entry])
+    return entry
+
+
+def _needed(connected: Connected, alias: str, entries: list[Entry]) -> list[Entry]:
+    """Without what was shared once and no webhook may have any more."""
+    named = {newest_in(entries)}.union(
+        *(hook.entries for hook in made_job_hooks(connected, alias).values())
+    )
+    return [e for e in entries if e.get("scope") != SHARED or e.get("id") in named]
+
+
+def _kept(connected: Connected, issuer: Issuer, entry: Entry) -> KeptHooks:
+    token = set_up_token(connected.outside.environment)
+    api = GitLabWrites(issuer, token, seconds=SECONDS, proof=PROOF)
+    client = HTTPSClient(f"{issuer.base_url}/api/v4", issuer.ca)
+    reads = GitLabAPI(client, token, seconds=_LISTS_SECONDS)
+    base_url = connected.registry.known_base_url()
+    return KeptHooks(
+        issuer=issuer.alias,
+        gitlab=GitLabProjectHooks(api, reads, issuer, base_url=base_url),
+        shared=secrets_in(entry),
+        newest=lambda: newest_in(read_entries(connected, issuer.alias)),
+        others=others_in(read_entries(connected, issuer.alias)),
     )
 
 
-def _made(hooks: Hooks, hook: KeptHook, url: str, entry: dict[str, Any]) -> Made:
-    missing = hook.error
+def _made(hooks: Hooks, hook: KeptHook, url: str, entry: Entry) -> Made:
+    missing = None
     if hook.hook_id is not None:
         missing = hooks.test(hook.scope, hook.hook_id, entry["id"])
     return Made(
@@ -113,14 +185,5 @@ def _made(hooks: Hooks, hook: KeptHook, url: str, entry: dict[str, Any]) -> Made
         created=hook.created,
         signed=entry["signing_token"] is not None,
         missing=missing,
+        failed=hook.error,
     )
-
-
-def _entries(connected: Connected, alias: str) -> list[dict[str, Any]]:
-    held = stored_secrets.read_map(connected.aws, connected.stack.gitlab_hooks)
-    return held.get(alias) or []
-
-
-def _store(connected: Connected, issuer: Issuer, entries: Iterable[dict[str, Any]]) -> None:
-    secret = connected.stack.gitlab_hooks
-    stored_secrets.change_entry(connected.aws, secret, issuer.alias, list(entries))

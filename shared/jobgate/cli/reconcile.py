@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters import items
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.cli import agent_ids, registration, stored_secrets
-from jobgate.cli.gitlab_setup import config_projects
 from jobgate.cli.inputs import FIRST_OWN_ID
 from jobgate.cli.records import read_records
+from jobgate.cli.snapshots import config_projects
 from jobgate.core.errors import Conflict, InvalidRequest, Unavailable
 from jobgate.core.liveness import Stop, StopKind
 from jobgate.core.stops import StopChange, replayed

@@ -46,6 +46,20 @@ class Registry:
         """Write the settings over those that are there."""
         self._table.put(items.settings_item(settings))
 
+    def keep_former_url(self, base_url: str) -> None:
+        """Remember a base URL that is about to be replaced: webhooks have it still."""
+        self._table.update(
+            items.FORMER_URLS_KEY,
+            "ADD #urls :url",
+            names={"#urls": "urls"},
+            values={":url": {"SS": [base_url]}},
+        )
+
+    def former_urls(self) -> list[str]:
+        """The base URLs that the deployment once had."""
+        found = self._table.get(items.FORMER_URLS_KEY)
+        return [] if found is None else sorted(found["urls"]["SS"])
+
     def public_keys(self) -> tuple[PublicKey, ...]:
         """The published signing keys."""
         return tuple(items.public_key_of(item) for item in self._table.query("KEYS"))

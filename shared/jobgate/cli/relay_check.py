@@ -56,7 +56,8 @@ def ask_relay(connected: Connected, alias: str, agent_id: int) -> RelayAnswer:
 
 def _post(base_url: str, ca: str | None, agent_id: int, token: str) -> RelayAnswer:
     with contextlib.closing(HTTPSClient(base_url, ca)) as client:
-        answer = client.post(
+        answer = client.send(
+            "POST",
             f"/agents/{agent_id}{connection_check.PATH}",
             b"",
             headers={"Authorization": f"Bearer {token}"},

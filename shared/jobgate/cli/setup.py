@@ -27,6 +27,8 @@ def set_up(connected: Connected, base_url: str | None, ca: str | None) -> None:
         raise Refused("This table was restored from a backup: run `jobgate reconcile` first.")
     chosen = _base_url(connected, base_url, None if known is None else known.base_url)
     key_id, is_new = _first_key(connected)
+    if known is not None and known.base_url != chosen:
+        connected.registry.keep_former_url(known.base_url)
     settings = dataclasses.replace(
         known or PublicSettings(base_url=chosen), base_url=chosen, table_id=table_id
     )

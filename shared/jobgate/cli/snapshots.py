@@ -1,9 +1,10 @@
-"""Agents' snapshots, as the exchange reads them."""
+"""Configuration projects, and agents' snapshots as the exchange reads them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobgate.adapters import agent_items
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.core.errors import Unavailable
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 
     from jobgate.cli.connect import Connected
     from jobgate.core.agent import AgentSnapshot
+    from jobgate.ports import ConfigProjectItem
+
+
+def config_projects(connected: Connected, alias: str | None = None) -> list[ConfigProjectItem]:
+    """The configuration projects of an issuer, or of all of them (None), by issuer and id."""
+    found = (agent_items.config_project_of(i) for i in connected.table.query("CONFIG_PROJECTS"))
+    wanted = [p for p in found if p is not None and alias in (None, p.issuer)]
+    return sorted(wanted, key=lambda project: (project.issuer, project.project_id))
 
 
 def read_snapshots(

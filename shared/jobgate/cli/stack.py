@@ -82,6 +82,11 @@ def read_stack(aws: AWSCall, name: str) -> Stack:
             settings=_settings(stack),
         )
     except KeyError as exc:
+        if {"BaseUrl", "TableName", "SigningKeyAArn"} <= outputs.keys():
+            raise InvalidRequest(
+                f"The stack {name!r} is of an older version than this command (it has no output "
+                f"{exc}): deploy this version first."
+            ) from exc
         raise InvalidRequest(f"The stack {name!r} isn't Jobgate's: no output {exc}.") from exc
 
 

@@ -6,12 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import items
 from jobgate.cli import gitlab_calls
 from jobgate.cli.gitlab_status import hook_health
 from jobgate.cli.job_hooks import projects_with_job_hooks
 from jobgate.cli.output import age
-from jobgate.cli.snapshots import read_snapshots
+from jobgate.cli.snapshots import config_projects, read_snapshots
+from jobgate.core.agent import authorised_by
 from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.gitlab_token import days_left, ends_soon
 from jobgate.usecases.namespaces import NamespaceTree
@@ -102,8 +103,7 @@ class _Instances:
 
 def show_status(connected: Connected) -> tuple[bool, bool]:
     """Print the table; whether there are findings, and whether something isn't known."""
-    stored = connected.table.query("CONFIG_PROJECTS")
-    found = [p for item in stored if (p := agent_items.config_project_of(item)) is not None]
+    found = config_projects(connected)
     homes: dict[str, set[int]] = {}
     for project in found:
         homes.setdefault(project.issuer, set()).add(project.project_id)
@@ -175,7 +175,7 @@ def _job_hook_findings(
     snapshots: Iterable[AgentSnapshot], hooked: frozenset[int] | None, homes: Collection[int]
 ) -> list[str]:
     """Authorised projects without a webhook, where `connect --job-hooks projects` made some."""
-    named = {i for snapshot in snapshots for i in snapshot.projects}
+    named = {i for snapshot in snapshots for i in authorised_by(snapshot.projects)}
     lacking = set() if hooked is None else named - hooked - set(homes)
     if not lacking:
         return []

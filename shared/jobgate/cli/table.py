@@ -33,6 +33,16 @@ class Table:
         item: Item | None = answer.get("Item")
         return item
 
+    def is_there(self) -> bool:
+        """Whether there is such a table."""
+        try:
+            self.id()
+        except AWSError as exc:
+            if exc.code != "ResourceNotFoundException":
+                raise
+            return False
+        return True
+
     def query(self, pk: str) -> Iterator[Item]:
         """Every item of a partition."""
         request: dict[str, Any] = {

@@ -12,24 +12,20 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
-from jobgate.adapters.aws_api import AWSError
-from jobgate.adapters.gitlab_hooks import GitLabHooks
-from jobgate.adapters.hook_secrets import scopes_in
-from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.cli import agent_ids, stored_secrets
 from jobgate.cli.cluster_access import role_name
 from jobgate.cli.cluster_rules import Holder, Impersonated, manifests
 from jobgate.cli.errors import Refused
-from jobgate.cli.set_up_api import SetUpAPI, set_up_token
+from jobgate.cli.teardown_hooks import keep_in_mind, remove_webhooks, webhooks
 from jobgate.core.agent import EKSCredential
 from jobgate.core.errors import Unavailable
-from jobgate.core.hook import HookScope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from jobgate.cli.connect import Connected
     from jobgate.cli.operators_cluster import OperatorsCluster
+    from jobgate.cli.teardown_hooks import Webhook
     from jobgate.core.agent import ClusterConnection
 
 _KEY_DAYS = 30
@@ -58,17 +54,19 @@ class Removal:
 
 def teardown(connected: Connected, removal: Removal, *, yes: bool) -> None:
     """Remove it. Without `yes` say what would go and what would stay, and raise Refused."""
-    hooks = list(_hooks(connected))
-    agents = list(_agents(connected))
-    left = [*_left(connected, removal, hooks, agents)]
+    hooks, agents = webhooks(connected), list(_agents(connected))
+    staying = hooks if removal.keep_hooks else []
     if not yes:
+        left = [*_left(connected, removal, staying, agents)]
         _plan(connected, removal, hooks, agents, left)
         raise Refused("Nothing was removed: run it again with --yes.")
     if hooks and not removal.keep_hooks:
-        _remove_hooks(connected, hooks)
+        staying = remove_webhooks(connected, hooks)
+    left = [*_left(connected, removal, staying, agents)]
     objects = [name for agent in agents for name in _remove_accounts(removal, agent)]
     secrets = _remove_secrets(connected)
     if removal.with_state:
+        keep_in_mind(connected, staying)
         _remove_state(connected)
     _remove_stack(connected)
     output = connected.output
@@ -77,7 +75,7 @@ def teardown(connected: Connected, removal: Removal, *, yes: bool) -> None:
     output.result(
         {
             "stack": connected.stack.name,
-            "hooks": [] if removal.keep_hooks else [f"{s.kind} {s.id}" for _, s in hooks],
+            "hooks": [f"{h.scope.kind} {h.scope.id}" for h in hooks if h not in staying],
             "cluster_objects": objects,
             "secrets": secrets,
             "left": [asdict(each) for each in left],
@@ -88,40 +86,8 @@ def teardown(connected: Connected, removal: Removal, *, yes: bool) -> None:
 # --- What there is ---
 
 
-def _is_there(connected: Connected) -> bool:
-    """Whether the table is there still."""
-    try:
-        connected.table.id()
-    except AWSError as exc:
-        if exc.code != "ResourceNotFoundException":
-            raise
-        return False
-    return True
-
-
-def _hooks(connected: Connected) -> Iterator[tuple[str, HookScope]]:
-    """The webhooks that were made, by their issuer's alias."""
-    try:
-        stored = stored_secrets.read_map(connected.aws, connected.stack.gitlab_hooks)
-    except AWSError as exc:
-        # An earlier run has begun to remove the stack.
-        if exc.code not in ("ResourceNotFoundException", "InvalidRequestException"):
-            raise
-        return
-    for alias, entries in stored.items():
-        for scope in sorted({*scopes_in(entries), *_job_hooks(connected, alias)}):
-            yield alias, scope
-
-
-def _job_hooks(connected: Connected, alias: str) -> Iterator[HookScope]:
-    """Those of authorised projects, which the table knows."""
-    if _is_there(connected):
-        for project_id in DynamoDBMadeHooks(connected.aws, connected.stack.table).made(alias):
-            yield HookScope("project", project_id)
-
-
 def _agents(connected: Connected) -> Iterator[ClusterConnection]:
-    if not _is_there(connected):
+    if not connected.table.is_there():
         return
     for alias in connected.registry.issuers():
         known = agent_ids.read(connected.table.get(items.agent_ids_key(alias)))
@@ -132,21 +98,6 @@ def _agents(connected: Connected) -> Iterator[ClusterConnection]:
 
 
 # --- Steps ---
-
-
-def _remove_hooks(connected: Connected, hooks: Sequence[tuple[str, HookScope]]) -> None:
-    token = set_up_token(connected.outside.environment)
-    issuers = connected.registry.issuers()
-    for alias in dict.fromkeys(alias for alias, _ in hooks):
-        issuer = issuers.get(alias)
-        if issuer is not None:
-            connected.output.progress(f"the webhooks of {alias}")
-            api = SetUpAPI(issuer, token)
-            made = GitLabHooks(api, issuer, base_url=connected.registry.known_base_url())
-            for of, scope in hooks:
-                if of == alias:
-                    made.remove(scope)
-        stored_secrets.change_entry(connected.aws, connected.stack.gitlab_hooks, alias, None)
 
 
 def _remove_accounts(removal: Removal, agent: ClusterConnection) -> list[str]:
@@ -178,7 +129,7 @@ def _remove_secrets(connected: Connected) -> list[str]:
 
 
 def _remove_state(connected: Connected) -> None:
-    if _is_there(connected):
+    if connected.table.is_there():
         table = {"TableName": connected.stack.table}
         connected.aws("dynamodb", "UpdateTable", table | {"DeletionProtectionEnabled": False})
         connected.aws("dynamodb", "DeleteTable", table)
@@ -216,7 +167,7 @@ def _remove_stack(connected: Connected) -> None:
 def _left(
     connected: Connected,
     removal: Removal,
-    hooks: Sequence[tuple[str, HookScope]],
+    hooks: Sequence[Webhook],
     agents: Sequence[ClusterConnection],
 ) -> Iterator[Left]:
     stack = connected.stack
@@ -229,11 +180,9 @@ def _left(
     yield Left("the stack's own secrets, in recovery for 30 days", "nothing to do")
     yield Left("the role that API Gateway logs with, if the stack made it", "IAM, if unused")
     yield Left("the bucket of `sam deploy --resolve-s3`", "the stack aws-sam-cli-managed-default")
-    if hooks and removal.keep_hooks:
-        for alias, scope in hooks:
-            yield Left(
-                f"the webhook of {scope.kind} {scope.id} of {alias!r}", "delete it in GitLab"
-            )
+    for hook in hooks:
+        how = "delete it in GitLab" + ("" if removal.keep_hooks else ": the token doesn't see it")
+        yield Left(str(hook), how)
     yield Left("GitLab's tokens that were stored", "revoke them in GitLab")
     reached = {cluster.server for cluster in removal.clusters}
     for agent in agents:
@@ -253,14 +202,14 @@ def _left(
 def _plan(
     connected: Connected,
     removal: Removal,
-    hooks: Sequence[tuple[str, HookScope]],
+    hooks: Sequence[Webhook],
     agents: Sequence[ClusterConnection],
     left: Sequence[Left],
 ) -> None:
     output, stack = connected.output, connected.stack
     reached = {cluster.server for cluster in removal.clusters}
     gone = [
-        *(f"the webhook of {s.kind} {s.id} of {a!r}" for a, s in hooks if not removal.keep_hooks),
+        *(str(hook) for hook in hooks if not removal.keep_hooks),
         *(f"the accounts of agent {a.agent_id}" for a in agents if a.server in reached),
         f"the clusters' credentials below {stack.cluster_secret_prefix}",
         *([f"the table {stack.table} and the signing keys"] if removal.with_state else []),

@@ -78,6 +78,11 @@ class ConfigProject:
     root_id: int
 
 
+def authorised_by(entries: Mapping[int, Entry]) -> frozenset[int]:
+    """The ids whose entry isn't refused."""
+    return frozenset(number for number, entry in entries.items() if entry.refused is None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSnapshot:
     """What an agent's configuration at one commit grants. Entries are keyed by numeric id.
