@@ -121,6 +121,18 @@ def test_account_s_log_role_outlives_the_stack(usual: dict[str, Any]) -> None:
     assert usual["ApiGatewayLogRole"]["DeletionPolicy"] == "Retain"
 
 
+def test_account_s_log_role_is_api_gateway_s_and_may_write_logs_alone(
+    usual: dict[str, Any],
+) -> None:
+    role = usual["ApiGatewayLogRole"]["Properties"]
+
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "apigateway.amazonaws.com"}
+    assert "Policies" not in role
+    (managed,) = role["ManagedPolicyArns"]
+    assert managed["Fn::Sub"].endswith("/AmazonAPIGatewayPushToCloudWatchLogs")
+
+
 def test_table_is_protected_from_deletion_unless_that_was_turned_off(usual: dict[str, Any]) -> None:
     without = resources(translate(TEMPLATE, {"DeletionProtection": "false"}))
 
