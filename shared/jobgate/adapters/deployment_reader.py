@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.partition import items_of_partition
 from jobgate.core.errors import Unavailable
 from jobgate.ports import Deployment
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from jobgate.core.bounds import Bounds
     from jobgate.core.public_settings import PublicSettings
     from jobgate.ports import Clock
-
-_PAGES_MAX = 100
 
 
 class DeploymentReader:
@@ -88,16 +87,7 @@ class DeploymentReader:
             raise Unavailable("the table was restored: it denies all until `jobgate reconcile`")
 
     def _query(self, partition: str, *, consistent: bool = True) -> Iterator[items.Item]:
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": partition}},
-            "ConsistentRead": consistent,
-        }
-        for _ in range(_PAGES_MAX):
-            answer = self._call("dynamodb", "Query", request)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        raise Unavailable(f"{partition} has more pages than can be read")
+        def query(request: dict[str, Any]) -> dict[str, Any]:
+            return self._call("dynamodb", "Query", {"TableName": self._table, **request})
+
+        return items_of_partition(query, partition, consistent=consistent)

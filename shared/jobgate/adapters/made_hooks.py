@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
+from jobgate.adapters.partition import items_of_partition
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import MadeHooks
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.hook import HookMade
-
-_PAGES_MAX = 100
 
 
 class DynamoDBMadeHooks(MadeHooks):
@@ -26,20 +26,10 @@ class DynamoDBMadeHooks(MadeHooks):
         self._table = table
 
     def made(self, issuer: str) -> Mapping[int, HookMade]:
-        request: dict[str, Any] = {
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": items.hook_made_key(issuer, 0)["pk"]},
-            # What has begun elsewhere may be the reason for which an old secret is to stay.
-            "ConsistentRead": True,
-        }
-        found: dict[int, HookMade] = {}
-        for _ in range(_PAGES_MAX):
-            answer = self._do("Query", request)
-            found |= dict(items.hook_made_of(item) for item in answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        raise Unavailable("more pages of webhooks than can be read")
+        pk = items.hook_made_key(issuer, 0)["pk"]["S"]
+        # What has begun elsewhere may be the reason for which an old secret is to stay.
+        found = items_of_partition(partial(self._do, "Query"), pk, consistent=True)
+        return dict(map(items.hook_made_of, found))
 
     def note(self, issuer: str, project_id: int, made: HookMade) -> None:
         before = made.revision - 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters import agent_items, items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.conditional_writes import is_newest, newest, newest_check
+from jobgate.adapters.partition import items_of_partition
 from jobgate.adapters.subject_index import DynamoDBSubjectIndex
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.ports import AgentConnections, ConfigProjectItem, ConfigProjects, RefreshStore
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
-
-_PAGES_MAX = 100
 
 
 class DynamoDBRefreshStore(DynamoDBSubjectIndex, RefreshStore, ConfigProjects, AgentConnections):
@@ -40,17 +40,7 @@ class DynamoDBRefreshStore(DynamoDBSubjectIndex, RefreshStore, ConfigProjects, A
             raise unread
 
     def _config_projects(self) -> Iterator[items.Item]:
-        request: dict[str, Any] = {
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": "CONFIG_PROJECTS"}},
-        }
-        for _ in range(_PAGES_MAX):
-            answer = self._do("Query", request)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        raise Unavailable("more pages of configuration projects than can be read")
+        return items_of_partition(partial(self._do, "Query"), "CONFIG_PROJECTS", consistent=False)
 
     def config_project(self, issuer: str, project_id: int) -> ConfigProjectItem | None:
         item = self._item(items.config_project_key(issuer, project_id))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobgate.adapters.aws_api import AWSError
-from jobgate.core.errors import Conflict, Unavailable
+from jobgate.adapters.partition import items_of_partition
+from jobgate.core.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.adapters.items import Item
-
-_PAGES_MAX = 100
 
 
 class Table:
@@ -45,18 +45,7 @@ class Table:
 
     def query(self, pk: str) -> Iterator[Item]:
         """Every item of a partition."""
-        request: dict[str, Any] = {
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": pk}},
-            "ConsistentRead": True,
-        }
-        for _ in range(_PAGES_MAX):
-            answer = self._dynamodb("Query", request)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        raise Unavailable(f"{pk} has more items than can be read.")
+        return items_of_partition(partial(self._dynamodb, "Query"), pk, consistent=True)
 
     def put(self, item: Item) -> None:
         """Write an item over whatever is there."""
