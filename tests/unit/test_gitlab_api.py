@@ -852,7 +852,7 @@ def test_only_the_latest_unfinished_lists_are_remembered() -> None:
         listings.keep("abc", f"/{number}", Listing(following="/next"))
 
     remembered = [listings.begun("abc", f"/{n}").following == "/next" for n in range(20)]
-    assert remembered == [False] * 4 + [True] * 16
+    assert remembered == [False] * 16 + [True] * 4
 
 
 def test_a_group_that_cannot_be_listed_is_not_an_empty_one(gitlab: GitLabAPI) -> None:

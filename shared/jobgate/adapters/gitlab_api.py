@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from jobgate.adapters.gitlab_forms import (
@@ -26,8 +26,9 @@ from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
 from jobgate.ports import GitLabOfJobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from jobgate.adapters.gitlab_memory import Listing
     from jobgate.adapters.https import Answer, HTTPSClient
     from jobgate.ports import GitLabGroup, GitLabProject
 
@@ -43,6 +44,8 @@ _FILE_MAX_BYTES = 131_073  # one more than a configuration may have, so that it 
 _FULL_PATH = re.compile(r"(?!\.{1,2}(/|$))[\w.][\w.-]*(/(?!\.{1,2}(/|$))[\w.][\w.-]*)*", re.ASCII)
 _BY_ID = {"order_by": "id", "sort": "asc"}
 _NUMERIC = re.compile(r"[0-9]+")
+
+T = TypeVar("T")
 
 
 class GitLabAPI(GitLabOfJobs):
@@ -101,14 +104,14 @@ class GitLabAPI(GitLabOfJobs):
         """The ids of those in a group's tree that aren't archived: only these have jobs."""
         return frozenset(p.project_id for p in self._projects_below(group_id, archived="false"))
 
-    def _projects_below(self, group_id: int, **more: str) -> Iterator[GitLabProject]:
+    def _projects_below(self, group_id: int, **more: str) -> list[GitLabProject]:
         query = {"include_subgroups": "true", "with_shared": "false", "simple": "true"}
         query |= _BY_ID | more
-        return map(project_of, self._whole_list(f"/groups/{group_id}/projects", query))
+        return self._whole_list(f"/groups/{group_id}/projects", query, project_of)
 
     def groups_below(self, group_id: int) -> Mapping[str, GitLabGroup]:
-        listed = self._whole_list(f"/groups/{group_id}/descendant_groups", _BY_ID)
-        return {group.path.lower(): group for group in map(group_of, listed)}
+        listed = self._whole_list(f"/groups/{group_id}/descendant_groups", _BY_ID, group_of)
+        return {group.path.lower(): group for group in listed}
 
     def _group_of_numeric_path(self, path: str) -> GitLabGroup | None:
         """A top-level group whose path is a number: `/groups/2024` would ask for the id 2024."""
@@ -212,7 +215,9 @@ class GitLabAPI(GitLabOfJobs):
             target = following
         raise Unavailable("a list of GitLab's with more pages than can be read")
 
-    def _whole_list(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _whole_list(
+        self, path: str, query: Mapping[str, str], read: Callable[[dict[str, Any]], T]
+    ) -> list[T]:
         """Every entry of a list by number, which mustn't change while it is read.
 
         A row that goes makes all later ones move up, and one of them fall between two pages: that
@@ -221,7 +226,7 @@ class GitLabAPI(GitLabOfJobs):
         is left to the next run.
         """
         target = f"{path}?{urlencode({**query, 'per_page': str(_PAGE)})}"
-        listing = self._listings.begun(self._commit, target)
+        listing: Listing[T] = self._listings.begun(self._commit, target)
         while listing.following is not None:
             if listing.pages == _LIST_PAGES_MAX:
                 raise Unavailable("a list of GitLab's with more pages than can be read")
@@ -241,7 +246,7 @@ class GitLabAPI(GitLabOfJobs):
             if following is None and len(rows) == _PAGE and answer.headers.get("x-next-page") != "":
                 # Its links were lost on the way: what is on its other pages isn't missing.
                 raise Unavailable("a list of GitLab's that doesn't say where it ends")
-            listing.rows += rows
+            listing.rows += map(read, rows)
             listing.total, listing.pages, listing.following = counted, listing.pages + 1, following
         return listing.rows
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 _BLOBS_MAX_BYTES = 64 * 1024 * 1024
-_LISTINGS_MAX = 16
+_LISTINGS_MAX = 4  # of 20 MB at most, and a function refreshes one project at a time
 _LISTING_MAX_SECONDS = 900.0  # how old the first rows may become: some rounds of the schedule
 
 
@@ -33,9 +33,12 @@ class Blobs:
             self._bytes -= len(forgotten)
 
 
+T = TypeVar("T")
+
+
 @dataclass(slots=True)
-class Listing:
-    """A list by number as far as it was read.
+class Listing(Generic[T]):
+    """A list by number as far as it was read, its rows in our own form.
 
     `following` is the next page's target, None at the end; `total` GitLab's own count of all rows.
     """
@@ -43,7 +46,7 @@ class Listing:
     following: str | None
     total: str | None = None
     pages: int = 0
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[T] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
 
@@ -55,16 +58,16 @@ class Listings:
     """
 
     def __init__(self) -> None:
-        self._unfinished: OrderedDict[tuple[str | None, str], Listing] = OrderedDict()
+        self._unfinished: OrderedDict[tuple[str | None, str], Listing[Any]] = OrderedDict()
 
-    def begun(self, commit: str | None, target: str) -> Listing:
+    def begun(self, commit: str | None, target: str) -> Listing[Any]:
         """The list as far as it is known; it's forgotten here until it is kept again."""
         known = self._unfinished.pop((commit, target), None)
         if known is None or time.monotonic() - known.began > _LISTING_MAX_SECONDS:
             return Listing(following=target)
         return known
 
-    def keep(self, commit: str | None, target: str, listing: Listing) -> None:
+    def keep(self, commit: str | None, target: str, listing: Listing[Any]) -> None:
         """Remember a list that couldn't be read on."""
         self._unfinished[commit, target] = listing
         if len(self._unfinished) > _LISTINGS_MAX:
