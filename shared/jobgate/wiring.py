@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _clock = time.time  # noqa: TID251  the one place where the clock is taken from the system
 # After which reconcile begins no renewal, no webhook; it has a minute for everything.
 _RENEWAL_SECONDS, _JOB_HOOKS_SECONDS = 20.0, 35.0
-_REFRESH_SECONDS = 50.0  # all calls to GitLab of one refresh; the function has a minute
+_REFRESH_SECONDS = 45.0  # all calls to GitLab of one refresh; the function has a minute
 
 
 def token_exchange(environment: Mapping[str, str]) -> Handler:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import cfnlint.api
 import pytest
+from jobgate import wiring
 from jobgate.core import kubernetes_status
 from jobgate.core.bounds import Bounds
 from jobgate.core.reasons import Reason
@@ -526,6 +527,16 @@ def test_a_message_in_work_stays_hidden_for_six_times_the_function_s_limit(
     consumer = resources["ConfigRefreshFunction"]["Properties"]
 
     assert queue["VisibilityTimeout"] >= 6 * consumer["Timeout"]
+
+
+def test_a_refresh_that_waits_for_gitlab_to_the_last_has_time_to_publish(
+    resources: dict[str, Any],
+) -> None:
+    # A function that is killed loses its message for six minutes, and what it remembers.
+    to_read_and_to_publish = 15
+    function = resources["ConfigRefreshFunction"]["Properties"]
+
+    assert function["Timeout"] >= wiring._REFRESH_SECONDS + to_read_and_to_publish
 
 
 def test_refreshes_are_fifo_a_project_and_end_in_a_dead_letter_queue(
