@@ -175,7 +175,11 @@ READS = {
 KNOW_THE_TABLE = "dynamodb:DescribeTable"  # of no item, so without leading keys
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 
-# Where a policy holds a wildcard, and why it must.
+LOG_POLICY = (
+    "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+)
+
+# Where a policy holds a wildcard, or isn't written here at all, and why it must.
 WILDCARDS = {
     # A key policy's resource is the key itself, written "*"; and without the account's own right a
     # key becomes unmanageable, so this is AWS's default policy. IAM then decides: no role but
@@ -189,6 +193,8 @@ WILDCARDS = {
     ("ReconcileRole", CLUSTER_SECRETS),
     # CloudWatch's DescribeAlarms knows no resource.
     ("TrafficShiftRole", "*"),
+    # AWS's own, with every log group in it: the role is the account's, for all its APIs.
+    ("ApiGatewayLogRole", LOG_POLICY),
 }
 
 
@@ -666,9 +672,11 @@ def secret_name(resource: dict[str, Any]) -> str:
 
 
 def wildcards(resources: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each action and resource with a `*`, in any policy of the template."""
+    """Each action and resource with a `*`, and each policy of AWS's, of any role and key."""
     for logical_id, resource in resources.items():
         properties = resource["Properties"]
+        for managed in properties.get("ManagedPolicyArns", []):
+            yield logical_id, managed["Fn::Sub"]
         documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
         documents += [
             properties[name] for name in ("KeyPolicy", "PolicyDocument") if name in properties

@@ -37,6 +37,7 @@ EVERY_OPTION = {
     "ClusterRoleArns": "arn:aws:iam::222222222222:role/one,arn:aws:iam::222222222222:role/two",
     "SourceRate": "100",
     "AlarmTopicArn": "arn:aws:sns:eu-central-1:111111111111:alarms",
+    "TrafficShift": "Canary10Percent10Minutes",
 }
 ROLES = {f"{name}Role" for name in FUNCTIONS}
 # What an access log's line may say. Everything else that API Gateway knows, such as a query or a
@@ -121,7 +122,7 @@ def test_account_s_log_role_outlives_the_stack(usual: dict[str, Any]) -> None:
     assert usual["ApiGatewayLogRole"]["DeletionPolicy"] == "Retain"
 
 
-def test_account_s_log_role_is_api_gateway_s_and_may_write_logs_alone(
+def test_account_s_log_role_is_api_gateway_s_with_aws_s_policy_for_it_alone(
     usual: dict[str, Any],
 ) -> None:
     role = usual["ApiGatewayLogRole"]["Properties"]
@@ -131,6 +132,31 @@ def test_account_s_log_role_is_api_gateway_s_and_may_write_logs_alone(
     assert "Policies" not in role
     (managed,) = role["ManagedPolicyArns"]
     assert managed["Fn::Sub"].endswith("/AmazonAPIGatewayPushToCloudWatchLogs")
+
+
+def test_schedule_may_invoke_reconcile_and_nothing_else(usual: dict[str, Any]) -> None:
+    role = usual["ReconcileFunctionScheduleRole"]["Properties"]
+
+    (trusted,) = role["AssumeRolePolicyDocument"]["Statement"]
+    (policy,) = role["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert trusted["Principal"] == {"Service": ["scheduler.amazonaws.com"]}
+    assert "ManagedPolicyArns" not in role
+    assert statement == {
+        "Effect": "Allow",
+        "Action": "lambda:InvokeFunction",
+        "Resource": {"Fn::GetAtt": ["ReconcileFunction", "Arn"]},
+    }
+
+
+def test_roles_are_the_functions_and_three_that_no_code_has(full: dict[str, Any]) -> None:
+    roles = {name for name, each in full.items() if each["Type"] == "AWS::IAM::Role"}
+
+    assert roles == ROLES | {
+        "ApiGatewayLogRole",
+        "ReconcileFunctionScheduleRole",
+        "TrafficShiftRole",
+    }
 
 
 def test_table_is_protected_from_deletion_unless_that_was_turned_off(usual: dict[str, Any]) -> None:
@@ -266,6 +292,8 @@ def test_without_a_data_key_everything_is_encrypted_by_aws(usual: dict[str, Any]
     for queue in of_type(usual, "AWS::SQS::Queue"):
         assert queue["SqsManagedSseEnabled"] is True
         assert "KmsMasterKeyId" not in queue
+    for secret in of_type(usual, "AWS::SecretsManager::Secret"):
+        assert "KmsKeyId" not in secret
 
 
 def test_permissions_boundary_is_that_of_every_role(
