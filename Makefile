@@ -90,6 +90,10 @@ checkov: .venv/.ready .venv-checkov/.ready ## Check the template as it is deploy
 	@.venv/bin/python -m local.cloudformation template.yaml >.checkov.json
 	@.venv-checkov/bin/checkov --config-file .checkov.yaml --file .checkov.json
 
+.PHONY: commands
+commands: .venv/.ready ## Write docs/commands.md from what the command says of itself
+	@.venv/bin/python -m local.commands_page
+
 .PHONY: roles
 roles: setup ## Take each statement from the deployed roles and see a flow fail; writes docs/security.md
 	@.venv/bin/python -m tests.role_proof

@@ -8,7 +8,16 @@ from botocore.exceptions import BotoCoreError
 from typer.core import TyperGroup
 
 from jobgate import __version__
-from jobgate.cli import agent_rotation, agents, gitlab_commands, issuers, keys, queue, stop_commands
+from jobgate.cli import (
+    agent_rotation,
+    agents,
+    exit_codes,
+    gitlab_commands,
+    issuers,
+    keys,
+    queue,
+    stop_commands,
+)
 from jobgate.cli import decide as offline
 from jobgate.cli import explain as online
 from jobgate.cli import lint as linting
@@ -207,6 +216,9 @@ def explain_command(
     connected = connect(context, stack, as_json=as_json)
     text = read_file(claims, "--claims")
     online.show(connected, online.explain(connected, text, issuer=issuer, agent=agent))
+
+
+exit_codes.tell(app)
 
 
 def main() -> None:

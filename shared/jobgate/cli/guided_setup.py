@@ -177,6 +177,8 @@ def setup(
             ),
         )
     _end(context, stack, output, steps, agent)
+    if steps.has_findings:
+        raise typer.Exit(FINDINGS)
 
 
 def _end(
@@ -192,8 +194,6 @@ def _end(
         for line in text.splitlines():
             output.say(f"  {line}")
     output.result(steps.results.pop("setup", {}) | {"steps": steps.results, "snippet": text})
-    if steps.has_findings:
-        raise typer.Exit(FINDINGS)
 
 
 def snippet(base_url: str, audience: str, agent: str | None) -> str:
