@@ -167,6 +167,15 @@ def test_token_that_can_more_is_remarked_on(
     assert "more than it needs (api)" in answer.out
 
 
+def test_token_that_rotates_itself_is_what_the_docs_ask_for(
+    stack: OperatorsStack, gitlab: GitLab, tmp_path: Path
+) -> None:
+    token = gitlab.control.create_token(["read_api", "self_rotate"], group="top")
+    answer = add(stack, gitlab, a_file(tmp_path / "token", token))
+    assert answer.code == 0
+    assert "more than it needs" not in answer.out
+
+
 def test_unknown_token_is_an_input_error(
     stack: OperatorsStack, gitlab: GitLab, tmp_path: Path
 ) -> None:

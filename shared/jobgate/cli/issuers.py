@@ -19,6 +19,8 @@ commands = typer.Typer(help="The GitLab instances whose jobs are served.", no_ar
 
 Alias = Annotated[str, typer.Argument(help="1 to 20 of a-z, 0-9, '-'; it's never changed.")]
 
+_SCOPES = frozenset({"read_api", "self_rotate"})  # what a run-time token may have use for
+
 
 @commands.command("add")
 def add(
@@ -127,8 +129,11 @@ def _tell(connected: Connected, issuer: Issuer, facts: gitlab_calls.TokenFacts) 
     output.say(f"{issuer.url} is {kind}, {issuer.alias!r}.")
     ends = "never expires" if facts.expires_at is None else f"expires on {facts.expires_at}"
     output.say(f"Its run-time token {ends}.")
-    if extra := [scope for scope in facts.scopes if scope != "read_api"]:
-        output.say(f"The token can more than it needs ({', '.join(extra)}): read_api is enough.")
+    if extra := sorted(set(facts.scopes) - _SCOPES):
+        output.say(
+            f"The token can more than it needs ({', '.join(extra)}): read_api is enough, with "
+            "self_rotate for `jobgate gitlab rotate-token`."
+        )
     output.say("Next: `jobgate gitlab connect GROUP_OR_PROJECT`, `jobgate agent register`.")
     output.result(_fields(issuer) | {"token_expires_at": facts.expires_at})
 
