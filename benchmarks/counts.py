@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.core.public_settings import PublicSettings
 
 from tests.support import builders as b
@@ -69,10 +69,10 @@ class Deployment:
         project = agent_items.config_project_item(b.a_config_project_item(AGENTS))
         aws.store(
             [
-                items.settings_item(PublicSettings(base_url=b.BASE_URL, table_id="live")),
-                items.issuer_item(b.an_issuer()),
-                items.public_key_item(b.a_public_key()),
-                items.stops_item("main", ()),
+                operator_items.settings_item(PublicSettings(base_url=b.BASE_URL, table_id="live")),
+                operator_items.issuer_item(b.an_issuer()),
+                operator_items.public_key_item(b.a_public_key()),
+                operator_items.stops_item("main", ()),
                 project | {"root_path": {"S": "top"}},
                 *(_connection(agent_id, name) for agent_id, name in AGENTS.items()),
             ]

@@ -30,7 +30,7 @@ from urllib.parse import urlencode
 import boto3
 import pytest
 from jobgate import wiring
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.cli.signing_keys import read_public_key
 from jobgate.core.public_settings import PublicSettings
@@ -130,10 +130,12 @@ def _store(call: AWSCall, url: str, ca: str, now: int) -> None:
     config_project = agent_items.config_project_item(b.a_config_project_item(root_path="top"))
     table = call("dynamodb", "DescribeTable", {"TableName": TABLE})["Table"]
     stored = [
-        items.settings_item(PublicSettings(base_url=b.BASE_URL, table_id=table["TableId"])),
-        items.issuer_item(b.an_issuer(url=url, ca=ca)),
-        items.public_key_item(read_public_key(call, slot, not_before=now - 60)),
-        items.stops_item("main", ()),
+        operator_items.settings_item(
+            PublicSettings(base_url=b.BASE_URL, table_id=table["TableId"])
+        ),
+        operator_items.issuer_item(b.an_issuer(url=url, ca=ca)),
+        operator_items.public_key_item(read_public_key(call, slot, not_before=now - 60)),
+        operator_items.stops_item("main", ()),
         config_project | root,
         items.place_item("main", b.APP, b.a_place(fetched_at=now)),
         items.place_item("main", b.CONFIG_PROJECT, b.a_config_place(fetched_at=now)),

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.core.agent import AsCIJob
 from jobgate.core.public_settings import PublicSettings
 from jobgate.ports import GitLabGroup, GitLabProject
@@ -207,10 +207,10 @@ class _GitLab(FakeGitLab):
 
 
 def _stored(size: Size) -> Iterator[items.Item]:
-    yield items.settings_item(PublicSettings(base_url=b.BASE_URL, table_id="live"))
-    yield items.issuer_item(b.an_issuer())
-    yield items.public_key_item(b.a_public_key())
-    yield items.stops_item("main", ())
+    yield operator_items.settings_item(PublicSettings(base_url=b.BASE_URL, table_id="live"))
+    yield operator_items.issuer_item(b.an_issuer())
+    yield operator_items.public_key_item(b.a_public_key())
+    yield operator_items.stops_item("main", ())
     subjects: dict[tuple[str, int], dict[str, items.Item]] = defaultdict(dict)
     for number in range(size.agents):
         snapshot = _snapshot(size, number)

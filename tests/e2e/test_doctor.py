@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from jobgate.adapters import items
+from jobgate.adapters import hook_items, items, operator_items
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.cli.app import app
 from jobgate.cli.connect import Outside
@@ -194,15 +194,15 @@ def other_authority(patient: Patient) -> str:
 
 
 def seed_settings_gone(p: Patient) -> Any:
-    return p.item(items.SETTINGS_KEY, gone)
+    return p.item(operator_items.SETTINGS_KEY, gone)
 
 
 def seed_wrong_url(p: Patient) -> Any:
-    return p.item(items.SETTINGS_KEY, body(base_url=f"https://127.0.0.1:{free_port()}"))
+    return p.item(operator_items.SETTINGS_KEY, body(base_url=f"https://127.0.0.1:{free_port()}"))
 
 
 def seed_wrong_front_ca(p: Patient) -> Any:
-    return p.item(items.SETTINGS_KEY, body(ca=other_authority(p)))
+    return p.item(operator_items.SETTINGS_KEY, body(ca=other_authority(p)))
 
 
 @contextlib.contextmanager
@@ -272,7 +272,7 @@ def seed_stop(p: Patient) -> Iterator[None]:
 
 
 def seed_no_stops(p: Patient) -> Any:
-    return p.item(items.stops_key(ALIAS), gone)
+    return p.item(operator_items.stops_key(ALIAS), gone)
 
 
 def seed_single_use(p: Patient) -> Any:
@@ -322,7 +322,7 @@ def seed_no_hook(p: Patient) -> Any:
 
 def seed_silent_hook(p: Patient) -> Any:
     group = p.installation.groups[GROUP]
-    return p.item(items.hook_seen_key(ALIAS, "group", group), gone)
+    return p.item(hook_items.hook_seen_key(ALIAS, "group", group), gone)
 
 
 def our_hook(p: Patient) -> dict[str, Any]:

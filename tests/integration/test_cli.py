@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.refresh_queue import RefreshMessage, message_of
 from jobgate.core.bounds import Bounds
@@ -96,7 +96,7 @@ def test_added_issuer_is_trusted_and_its_token_stored(
     assert (issuer.url, issuer.audience) == (gitlab.url, AUDIENCE)
     assert issuer.ca == gitlab.control.ca.read_text()
     assert stack.secret("tokens") == {"main": token_file.read_text().strip()}
-    assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
+    assert operator_items.stops_of(stack.table.get(operator_items.stops_key("main"))) == ()
 
 
 def test_the_token_for_commit_statuses_is_kept_apart_and_goes_with_the_issuer(

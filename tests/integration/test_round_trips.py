@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.adapters.job_states import DynamoDBJobStates
 from jobgate.adapters.place_store import DynamoDBPlaces
@@ -67,7 +67,7 @@ def store_agents(call: AWSCall, count: int, *, projects: int, subject: Subject) 
     places.save_chain("main", b.a_chain())
     # Heard of by its hook: GitLab needn't be asked whether it runs.
     state = job_item(b.a_job().key, b.a_state(), expires_at=int(b.NOW) + 3600)
-    for item in (items.stops_item("main", ()), state):
+    for item in (operator_items.stops_item("main", ()), state):
         call("dynamodb", "PutItem", {"TableName": TABLE, "Item": item})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.adapters.deployment_reader import DeploymentReader
@@ -615,7 +615,7 @@ def test_an_exchanges_facts_are_read_in_one_round_trip(aws: AWS) -> None:
     places.save_place("main", b.APP, b.a_place())
     places.save_chain("main", b.a_chain())
     stops = (b.a_stop(StopKind.JOB, 1, until=b.NOW + 1),)
-    aws.put(items.stops_item("main", stops))
+    aws.put(operator_items.stops_item("main", stops))
     counted = CountedCall(aws.call)
 
     facts = aws.decisions(counted).exchange_facts(job)
@@ -862,7 +862,7 @@ def test_a_table_that_cannot_count_is_unavailable() -> None:
 @pytest.mark.parametrize("prefix", _keys_of_an_exchange())
 def test_a_key_left_unprocessed_once_is_read_again(aws: AWS, prefix: str) -> None:
     DynamoDBPlaces(aws.call, aws.table).save_place("main", b.APP, b.a_place())
-    aws.put(items.stops_item("main", ()))
+    aws.put(operator_items.stops_item("main", ()))
     call = UnprocessedCall(aws.call, _keys_of_an_exchange()[prefix], times=1)
 
     facts = aws.decisions(call).exchange_facts(b.a_job())
@@ -947,7 +947,7 @@ def _written(aws: AWS) -> dict[str, items.Item]:
         "place": items.place_item("main", b.APP, b.a_place()),
         "chain": items.chain_item("main", b.a_chain()),
         "state": job_item(b.a_job().key, b.a_state("success"), expires_at=int(b.NOW) + 9),
-        "stops": items.stops_item("main", ()),
+        "stops": operator_items.stops_item("main", ()),
     }
 
 
@@ -1017,9 +1017,13 @@ def a_reader(aws: AWS, call: AWSCall | None = None) -> tuple[DeploymentReader, F
 def test_a_deployment_is_read_as_it_was_written(aws: AWS) -> None:
     main, other = b.an_issuer(ca="PEM"), b.an_issuer("other", is_default=False)
     key = b.a_public_key(retire_after=b.NOW + 1)
-    for item in (items.issuer_item(main), items.issuer_item(other), items.public_key_item(key)):
+    for item in (
+        operator_items.issuer_item(main),
+        operator_items.issuer_item(other),
+        operator_items.public_key_item(key),
+    ):
         aws.put(item)
-    aws.put(items.settings_item(PublicSettings(base_url=b.BASE_URL, ca="PEM")))
+    aws.put(operator_items.settings_item(PublicSettings(base_url=b.BASE_URL, ca="PEM")))
     for project_id, root in ((50, "top"), (51, None)):
         item = agent_items.config_project_item(b.a_config_project_item(project_id=project_id))
         aws.put(item | ({"root_path": {"S": root}} if root else {}))
@@ -1041,7 +1045,7 @@ def test_an_empty_table_is_a_deployment_that_trusts_nobody(aws: AWS) -> None:
 def test_a_deployment_is_read_again_when_it_is_too_old(aws: AWS) -> None:
     read, clock = a_reader(aws)
     read()
-    aws.put(items.issuer_item(b.an_issuer()))
+    aws.put(operator_items.issuer_item(b.an_issuer()))
 
     clock.advance(BOUNDS.issuers_max_age)
     assert dict(read().issuers) == {}
@@ -1051,10 +1055,10 @@ def test_a_deployment_is_read_again_when_it_is_too_old(aws: AWS) -> None:
 
 
 def test_a_deployment_that_was_read_before_the_clock_was_set_back_is_read_again(aws: AWS) -> None:
-    aws.put(items.issuer_item(b.an_issuer()))
+    aws.put(operator_items.issuer_item(b.an_issuer()))
     read, clock = a_reader(aws)
     read()
-    aws.put(items.issuer_item(b.an_issuer("other", is_default=False)))
+    aws.put(operator_items.issuer_item(b.an_issuer("other", is_default=False)))
 
     clock.advance(-3600)
 
@@ -1062,7 +1066,7 @@ def test_a_deployment_that_was_read_before_the_clock_was_set_back_is_read_again(
 
 
 def test_an_issuer_is_not_trusted_longer_than_it_can_be_read(aws: AWS) -> None:
-    aws.put(items.issuer_item(b.an_issuer()))
+    aws.put(operator_items.issuer_item(b.an_issuer()))
     broken = RefusingCall("Query", "InternalServerError")
     away: list[bool] = []
 
@@ -1124,9 +1128,9 @@ def test_whom_a_deployment_trusts_is_read_consistently(aws: AWS) -> None:
 @pytest.mark.parametrize("name", ["settings", "issuer", "key"])
 def test_a_deployments_item_of_an_unknown_form_is_unknown(aws: AWS, name: str) -> None:
     item = {
-        "settings": items.settings_item(PublicSettings(base_url=b.BASE_URL)),
-        "issuer": items.issuer_item(b.an_issuer()),
-        "key": items.public_key_item(b.a_public_key()),
+        "settings": operator_items.settings_item(PublicSettings(base_url=b.BASE_URL)),
+        "issuer": operator_items.issuer_item(b.an_issuer()),
+        "key": operator_items.public_key_item(b.a_public_key()),
     }[name]
     aws.put(item | {"v": {"N": "2"}})
     read, _ = a_reader(aws)

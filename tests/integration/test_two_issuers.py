@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.core.agent import AsCIJob
 from jobgate.core.liveness import StopKind
@@ -47,7 +47,7 @@ def install(call: AWSCall, alias: str, *, agent_ids: tuple[int, ...] = (b.PROD,)
         items.subject_key(alias, "project", b.APP) | stamps,
         items.place_item(alias, b.APP, b.a_place()),
         items.chain_item(alias, b.a_chain()),
-        items.stops_item(alias, ()),
+        operator_items.stops_item(alias, ()),
     )
 
 
@@ -84,8 +84,8 @@ def test_an_agent_of_one_issuer_is_not_there_for_the_others_job_of_the_same_ids(
         lambda alias: job_item(
             b.a_job(issuer=alias).key, b.a_state("success"), expires_at=int(b.NOW) + 99
         ),
-        lambda alias: items.stops_item(alias, (b.a_stop(StopKind.PROJECT, b.APP),)),
-        lambda alias: items.stops_item(alias, (b.a_stop(StopKind.ISSUER),)),
+        lambda alias: operator_items.stops_item(alias, (b.a_stop(StopKind.PROJECT, b.APP),)),
+        lambda alias: operator_items.stops_item(alias, (b.a_stop(StopKind.ISSUER),)),
     ],
 )
 @pytest.mark.parametrize(("of", "stays"), [("main", "other"), ("other", "main")])

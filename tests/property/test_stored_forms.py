@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.core.access_token import claims_of, token_of
 from jobgate.core.agent import ClusterConnection, Credential, EKSCredential
 from jobgate.core.errors import Unavailable
@@ -146,17 +146,17 @@ def test_a_job_that_was_only_asked_about(
 
 @given(aliases, stops)
 def test_stops(issuer: str, given_stops: tuple[Stop, ...]) -> None:
-    assert items.stops_of(items.stops_item(issuer, given_stops)) == given_stops
+    assert operator_items.stops_of(operator_items.stops_item(issuer, given_stops)) == given_stops
 
 
 @given(issuers)
 def test_an_issuer(issuer: Issuer) -> None:
-    assert items.issuer_of(items.issuer_item(issuer)) == issuer
+    assert operator_items.issuer_of(operator_items.issuer_item(issuer)) == issuer
 
 
 @given(keys)
 def test_a_public_key(key: PublicKey) -> None:
-    assert items.public_key_of(items.public_key_item(key)) == key
+    assert operator_items.public_key_of(operator_items.public_key_item(key)) == key
 
 
 @given(
@@ -170,16 +170,16 @@ def test_a_public_key(key: PublicKey) -> None:
     )
 )
 def test_the_settings(settings: PublicSettings) -> None:
-    assert items.settings_of(items.settings_item(settings)) == settings
+    assert operator_items.settings_of(operator_items.settings_item(settings)) == settings
 
 
 def test_settings_from_before_tables_had_ids_are_of_no_table() -> None:
-    former = items.SETTINGS_KEY | {
+    former = operator_items.SETTINGS_KEY | {
         "v": {"N": "1"},
         "body": {"S": '{"base_url":"https://jobgate.test","ca":null}'},
     }
 
-    assert items.settings_of(former) == PublicSettings(base_url="https://jobgate.test")
+    assert operator_items.settings_of(former) == PublicSettings(base_url="https://jobgate.test")
 
 
 @given(jobs(), st.none() | IDS, st.integers(0, 2**40))
@@ -196,8 +196,8 @@ def test_nothing_stored_is_nothing_known() -> None:
     assert items.place_of(None) is None
     assert items.chain_of(None) is None
     assert items.job_life_of(None, now=0) == JobLife()
-    assert items.stops_of(None) is None
-    assert items.settings_of(None) is None
+    assert operator_items.stops_of(None) is None
+    assert operator_items.settings_of(None) is None
     assert items.agents_of(None) == frozenset()
 
 

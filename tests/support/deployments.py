@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.adapters.job_states import DynamoDBJobStates
 from jobgate.adapters.place_store import DynamoDBPlaces
@@ -90,7 +90,7 @@ class ManyAgents:
             items.place_item("main", b.APP, b.a_place()),
             items.chain_item("main", b.a_chain()),
             job_item(b.a_job().key, b.a_state(), expires_at=int(b.NOW) + 3600),
-            items.stops_item("main", ()),
+            operator_items.stops_item("main", ()),
         ]
         self.table = CountingTable(stored)
         self.exchange = _exchange(self.table)

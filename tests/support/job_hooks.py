@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from jobgate.adapters import items
+from jobgate.adapters import hook_items
 from jobgate.cli.hook_entries import hook_entry, new_secrets
 from jobgate.core.hook import HookMade
 
@@ -35,7 +35,7 @@ def keep_job_hooks(stack: Stack) -> str:
 
 def note_made(stack: Stack, project_id: int, entry_id: str) -> None:
     """Say in the table that a project was given its webhook."""
-    item = items.hook_made_item(ALIAS, project_id, HookMade(entry_id=entry_id))
+    item = hook_items.hook_made_item(ALIAS, project_id, HookMade(entry_id=entry_id))
     table = boto3.client("dynamodb", **stack.aws.client_options)
     table.put_item(TableName=stack.aws.outputs["TableName"], Item=item)
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.batch_get import batch_get
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
 from jobgate.ports import Subject
@@ -207,7 +207,7 @@ class RefreshSystem:
         ):
             ca = self.authority.certificate.read_text()
             issuer = b.an_issuer(url=self.gitlab.url, base_url=gitlab, ca=ca)
-            self.put(items.issuer_item(issuer))
+            self.put(operator_items.issuer_item(issuer))
             environment: dict[str, str] = {
                 **self.emulator.environment,
                 "AWS_ENDPOINT_URL": aws,

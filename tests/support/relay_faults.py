@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.core.liveness import EVERYTHING, JobState, Stop, StopKind
 
 from tests.support.aws_stand_in import Answer, AWSStandIn, HangUp, failure
@@ -109,7 +109,7 @@ def _finished(world: World) -> items.Item:
 
 def _stopped(world: World) -> items.Item:
     stop = Stop(kind=StopKind.ALL, value=EVERYTHING, until=world.now + 999, by="ops", why="why")
-    return items.stops_item("main", (stop,))
+    return operator_items.stops_item("main", (stop,))
 
 
 def _of_unknown_form(item: items.Item) -> items.Item:
@@ -201,17 +201,21 @@ _KEYS = (
     _keys(
         "the token's key is retired",
         _INVALID,
-        _put(lambda world: items.public_key_item(world.public_key(retire_after=world.now - 1))),
+        _put(
+            lambda world: operator_items.public_key_item(
+                world.public_key(retire_after=world.now - 1)
+            )
+        ),
     ),
     _keys(
         "a published key is of an unknown form",
         _UNKNOWN,
-        _put(lambda world: _of_unknown_form(items.public_key_item(world.public_key()))),
+        _put(lambda world: _of_unknown_form(operator_items.public_key_item(world.public_key()))),
     ),
     _keys(
         "another key of the same name is published",
         _INVALID,
-        _put(lambda _: items.public_key_item(World(server="", ca="", now=0).public_key())),
+        _put(lambda _: operator_items.public_key_item(World(server="", ca="", now=0).public_key())),
     ),
 )
 _SECRETS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.core.access_token import AccessToken, claims_of
 from jobgate.core.agent import ClusterConnection, Credential
 from jobgate.core.keys import PublicKey
@@ -64,16 +64,16 @@ class World:
         """The table."""
         state = JobState(status="running", source="hook", seen_at=self.now)
         return [
-            items.settings_item(PublicSettings(base_url=BASE_URL)),
-            items.issuer_item(ISSUER),
-            items.public_key_item(self.public_key()),
+            operator_items.settings_item(PublicSettings(base_url=BASE_URL)),
+            operator_items.issuer_item(ISSUER),
+            operator_items.public_key_item(self.public_key()),
             agent_items.snapshot_item(a_snapshot()),
             agent_items.cluster_item(self.cluster),
             items.place_item("main", a_job().project_id, replace(a_place(), fetched_at=self.now)),
             items.place_item("main", _CONFIG_PROJECT, replace(a_place(), fetched_at=self.now)),
             items.chain_item("main", replace(a_chain(), fetched_at=self.now)),
             self.job_item(state),
-            items.stops_item("main", ()),
+            operator_items.stops_item("main", ()),
         ]
 
     def job_item(self, word: JobState) -> items.Item:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.cli import agent_ids, registration
@@ -481,7 +481,7 @@ def test_removed_issuer_keeps_its_ids_and_stops(stack: OperatorsStack) -> None:
     assert stack.json("issuer", "list") == []
     Registry(stack.table).prepare_issuer(ISSUER, now=NOW)
     assert register(stack) == FIRST + 1
-    assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
+    assert operator_items.stops_of(stack.table.get(operator_items.stops_key("main"))) == ()
 
 
 def test_alias_never_stands_for_another_instance(stack: OperatorsStack) -> None:

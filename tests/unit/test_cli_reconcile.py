@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.adapters.refresh_queue import RefreshMessage, message_of
 from jobgate.cli import agent_ids, registration
@@ -155,7 +155,7 @@ def test_settings_from_before_tables_had_ids_serve_until_the_next_set_up(
     known = Registry(stack.table).settings()
     assert known is not None
     former = {"v": {"N": "1"}, "body": {"S": json.dumps({"base_url": known.base_url, "ca": None})}}
-    stack.table.put(items.SETTINGS_KEY | former)
+    stack.table.put(operator_items.SETTINGS_KEY | former)
     assert reader(stack)().base_url == known.base_url
 
     stack.json("setup")
@@ -190,13 +190,13 @@ def test_stops_are_those_that_operators_made_and_lifted_since(stack: OperatorsSt
     stack.json("revoke", "pipeline", "7", "--why", "since")
     stack.json("revoke", "all", "--why", "since and lifted")
     stack.json("restore", "all")
-    live = stack.table.get(items.stops_key("main"))
+    live = stack.table.get(operator_items.stops_key("main"))
 
     stack.restore(backup)
-    assert stack.table.get(items.stops_key("main")) != live
+    assert stack.table.get(operator_items.stops_key("main")) != live
     stack.json("reconcile")
 
-    stops = items.stops_of(stack.table.get(items.stops_key("main")))
+    stops = operator_items.stops_of(stack.table.get(operator_items.stops_key("main")))
     assert stops is not None
     assert {(stop.kind, stop.value) for stop in stops} == {
         (StopKind.USER, "12"),
@@ -358,7 +358,7 @@ def test_a_run_that_breaks_off_denies_on_and_is_completed_by_another(
         reader(stack)()
     assert stack.json("reconcile")["reconciled"] is True
 
-    assert items.stops_of(stack.table.get(items.stops_key("main"))) == ()
+    assert operator_items.stops_of(stack.table.get(operator_items.stops_key("main"))) == ()
     assert stack.table.get(items.cluster_key("main", gone)) is None
     assert reader(stack)().not_before is not None
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_public_key,
 )
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, operator_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.deployment_reader import DeploymentReader
 from jobgate.cli.output import age, plain
@@ -331,4 +331,4 @@ def test_age_is_said_in_one_unit(seconds: float, said: str) -> None:
 
 def test_stops_item_denies_until_an_issuer_is_added(stack: OperatorsStack) -> None:
     stack.json("setup")
-    assert stack.table.get(items.stops_key("main")) is None
+    assert stack.table.get(operator_items.stops_key("main")) is None

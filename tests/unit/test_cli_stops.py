@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import items
+from jobgate.adapters import items, operator_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.cli import agent_ids
@@ -305,7 +305,7 @@ def test_the_later_end_counts_so_that_nobody_shortens_anothers_stop(stack: Opera
 
 
 def test_missing_stops_are_not_made_good_by_a_stop_of_one_thing(stack: OperatorsStack) -> None:
-    stack.table.delete(items.stops_key("main"))
+    stack.table.delete(operator_items.stops_key("main"))
 
     answer = stack.run("revoke", "job", "9001", "--why", "w")
 
@@ -314,7 +314,7 @@ def test_missing_stops_are_not_made_good_by_a_stop_of_one_thing(stack: Operators
 
 
 def test_what_can_be_stopped_is_stopped_where_one_issuer_fails(stack: OperatorsStack) -> None:
-    stack.table.delete(items.stops_key("main"))
+    stack.table.delete(operator_items.stops_key("main"))
 
     answer = stack.run("revoke", "all", "--why", "w")
 
@@ -347,7 +347,7 @@ def test_the_fullest_list_of_stops_fits_one_item(stack: OperatorsStack) -> None:
 
     full = tuple(long(number) for number in range(STOPS_MAX + 2))
 
-    assert len(json.dumps(items.stops_item("main", full))) < 400_000
+    assert len(json.dumps(operator_items.stops_item("main", full))) < 400_000
     Registry(stack.table).change_stops("main", lambda _stops: full)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobgate.adapters import items
+from jobgate.adapters import hook_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.hook_sightings import DynamoDBHookSightings
 from jobgate.core.errors import Unavailable
@@ -34,8 +34,8 @@ class Table:
         if self.refusal is not None:
             raise self.refusal
         item = request["Item"]
-        assert {n: item[n] for n in ("pk", "sk")} == items.hook_seen_key("main", "group", 7)
-        self.seen.append(items.hook_seen_of(item))
+        assert {n: item[n] for n in ("pk", "sk")} == hook_items.hook_seen_key("main", "group", 7)
+        self.seen.append(hook_items.hook_seen_of(item))
         return {}
 
 
@@ -89,7 +89,7 @@ def test_secrets_that_were_stored_without_a_name_are_not_noted(
 
 @pytest.mark.parametrize("change", [{"v": {"N": "9"}}, {"entry_id": {}}, {"seen_at": {"N": "x"}}])
 def test_a_sighting_of_another_form_is_unknown(change: dict[str, Any]) -> None:
-    item = items.hook_seen_item("main", "group", 7, HookSeen("e1", b.NOW)) | change
+    item = hook_items.hook_seen_item("main", "group", 7, HookSeen("e1", b.NOW)) | change
 
     with pytest.raises(Unavailable):
-        items.hook_seen_of(item)
+        hook_items.hook_seen_of(item)

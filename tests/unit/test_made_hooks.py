@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from jobgate.adapters import items
+from jobgate.adapters import hook_items
 from jobgate.adapters.boto_aws import BotoAWS
 from jobgate.adapters.made_hooks import DynamoDBMadeHooks
 from jobgate.core.errors import Conflict
@@ -67,7 +67,7 @@ def test_an_item_from_before_writes_were_noted_is_read_and_written(
     aws: BotoAWS, hooks: DynamoDBMadeHooks
 ) -> None:
     old = {"v": {"N": "1"}, "entry_id": {"S": "e1"}, "made_at": {"N": "1799999999.0"}}
-    item = items.hook_made_key("main", 42) | old
+    item = hook_items.hook_made_key("main", 42) | old
     aws("dynamodb", "PutItem", {"TableName": "table", "Item": item})
 
     (made,) = hooks.made("main").values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from jobgate.adapters import items
+from jobgate.adapters import operator_items
 from jobgate.adapters.decision_store import DecisionStore
 from jobgate.core.bounds import Bounds
 from jobgate.core.liveness import StopKind
@@ -28,7 +28,7 @@ class Warm:
         self.cache = RelayFactsCache(store, FakeLookups(), bounds=Bounds(), clock=self.clock)
 
     def stop(self, *stops: StopKind) -> None:
-        self.aws.store([items.stops_item("main", [b.a_stop(kind) for kind in stops])])
+        self.aws.store([operator_items.stops_item("main", [b.a_stop(kind) for kind in stops])])
 
     def read(self, job_id: int = 9001, issuer: str = "main") -> tuple[int, int]:
         """How many stops are known for a job, and how many units that took."""
@@ -83,7 +83,7 @@ def test_stops_from_the_future_are_read_again() -> None:
 
 def test_stops_of_one_issuer_are_not_those_of_another() -> None:
     warm = Warm()
-    warm.aws.store([items.stops_item("other", [b.a_stop(StopKind.ALL)])])
+    warm.aws.store([operator_items.stops_item("other", [b.a_stop(StopKind.ALL)])])
     assert warm.read() == (0, 6)
 
     assert warm.read(issuer="other") == (1, 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Unavailable
 from jobgate.ports import ExchangeFacts, ExchangeStore, RelayFacts, RelayStore
@@ -60,7 +60,7 @@ class DecisionStore(ExchangeStore, RelayStore):
     def relay_facts(self, job: JobIdentity, agent_id: int) -> RelayFacts:
         snapshot = items.snapshot_key(job.issuer, agent_id)
         cluster = items.cluster_key(job.issuer, agent_id)
-        stops_key, now = items.stops_key(job.issuer), self._clock()
+        stops_key, now = operator_items.stops_key(job.issuer), self._clock()
         read_at, stops = self._stops.get(job.issuer, (-math.inf, None))
         keys = [snapshot, cluster, *_of_job(job)]
         # A clock that was set back makes stops from the future: these aren't young.
@@ -70,7 +70,7 @@ class DecisionStore(ExchangeStore, RelayStore):
         else:
             found = self._get(keys)
             read_at, stops = self._stops[job.issuer] = now, found(stops_key)
-        facts = self._job_facts(found, job) | {"stops": items.stops_of(stops)}
+        facts = self._job_facts(found, job) | {"stops": operator_items.stops_of(stops)}
         return RelayFacts(
             snapshot=agent_items.snapshot_of(found(snapshot)),
             cluster=agent_items.cluster_of(found(cluster)),
@@ -84,7 +84,7 @@ class DecisionStore(ExchangeStore, RelayStore):
             "place": items.place_of(place),
             "chain": items.chain_of(chain),
             "state": items.job_life_of(state, now=self._clock()),
-            "stops": items.stops_of(stops),
+            "stops": operator_items.stops_of(stops),
         }
 
     def _get(self, keys: Sequence[items.Item]) -> Found:
@@ -103,5 +103,5 @@ def _of_job(job: JobIdentity) -> tuple[items.Item, ...]:
         items.place_key(job.issuer, job.project_id),
         items.chain_key(job.issuer, job.namespace_id),
         items.job_key(job.key),
-        items.stops_key(job.issuer),
+        operator_items.stops_key(job.issuer),
     )

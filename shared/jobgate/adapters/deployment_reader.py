@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.partition import items_of_partition
 from jobgate.core.errors import Unavailable
@@ -54,7 +54,7 @@ class DeploymentReader:
     def _deployment(self) -> Deployment:
         try:
             settings = self._settings()
-            issuers = [items.issuer_of(item) for item in self._query("ISSUERS")]
+            issuers = [operator_items.issuer_of(item) for item in self._query("ISSUERS")]
             # The one long list, and no harm where a root is known, or still known, a moment late.
             found = self._query("CONFIG_PROJECTS", consistent=False)
             projects = [agent_items.config_project_of(item) for item in found]
@@ -63,7 +63,7 @@ class DeploymentReader:
                 ca=None if settings is None else settings.ca,
                 not_before=None if settings is None else settings.not_before,
                 issuers={issuer.alias: issuer for issuer in issuers},
-                keys=tuple(items.public_key_of(item) for item in self._query("KEYS")),
+                keys=tuple(operator_items.public_key_of(item) for item in self._query("KEYS")),
                 roots=frozenset(
                     (project.issuer, project.root_path)
                     for project in projects
@@ -74,9 +74,13 @@ class DeploymentReader:
             raise Unavailable(f"the deployment's items can't be read: {exc.code}") from exc
 
     def _settings(self) -> PublicSettings | None:
-        request = {"TableName": self._table, "Key": items.SETTINGS_KEY, "ConsistentRead": True}
+        request = {
+            "TableName": self._table,
+            "Key": operator_items.SETTINGS_KEY,
+            "ConsistentRead": True,
+        }
         found = self._call("dynamodb", "GetItem", request)
-        settings = items.settings_of(found.get("Item"))
+        settings = operator_items.settings_of(found.get("Item"))
         if self._decides and settings is not None and settings.table_id is not None:
             self._check_is_live(settings.table_id)
         return settings

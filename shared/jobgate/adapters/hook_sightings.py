@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobgate.adapters import items
+from jobgate.adapters import hook_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.errors import Unavailable
 from jobgate.core.hook import HookSeen
@@ -36,7 +36,7 @@ class DynamoDBHookSightings(HookSightings):
         if 0 <= at - self._noted.get(key, float("-inf")) < _EVERY_SECONDS:
             return
         seen = HookSeen(hook.entry_id, at)
-        item = items.hook_seen_item(issuer, hook.scope.kind, hook.scope.id, seen)
+        item = hook_items.hook_seen_item(issuer, hook.scope.kind, hook.scope.id, seen)
         try:
             self._call("dynamodb", "PutItem", {"TableName": self._table, "Item": item})
         except (AWSError, Unavailable) as exc:

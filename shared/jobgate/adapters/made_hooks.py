@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import items
+from jobgate.adapters import hook_items, items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.partition import items_of_partition
 from jobgate.core.errors import Conflict, Unavailable
@@ -26,15 +26,15 @@ class DynamoDBMadeHooks(MadeHooks):
         self._table = table
 
     def made(self, issuer: str) -> Mapping[int, HookMade]:
-        pk = items.hook_made_key(issuer, 0)["pk"]["S"]
+        pk = hook_items.hook_made_key(issuer, 0)["pk"]["S"]
         # What has begun elsewhere may be the reason for which an old secret is to stay.
         found = items_of_partition(partial(self._do, "Query"), pk, consistent=True)
-        return dict(map(items.hook_made_of, found))
+        return dict(map(hook_items.hook_made_of, found))
 
     def note(self, issuer: str, project_id: int, made: HookMade) -> None:
         before = made.revision - 1
         request = {
-            "Item": items.hook_made_item(issuer, project_id, made),
+            "Item": hook_items.hook_made_item(issuer, project_id, made),
             "ConditionExpression": "attribute_not_exists(revision)"
             if before == 0
             else "revision = :before",
@@ -44,7 +44,7 @@ class DynamoDBMadeHooks(MadeHooks):
         self._do("PutItem", request)
 
     def forget(self, issuer: str, project_id: int) -> None:
-        self._do("DeleteItem", {"Key": items.hook_made_key(issuer, project_id)})
+        self._do("DeleteItem", {"Key": hook_items.hook_made_key(issuer, project_id)})
 
     def _do(self, action: str, request: Mapping[str, Any]) -> Any:
         try:

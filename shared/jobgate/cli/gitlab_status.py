@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import items
+from jobgate.adapters import hook_items
 from jobgate.adapters.hook_secrets import scopes_in
 from jobgate.cli import gitlab_tokens
 from jobgate.cli.gitlab_setup import check_stored_tokens
@@ -56,7 +56,9 @@ def hook_finding(hook: HookHealth) -> str | None:
 
 
 def _health(connected: Connected, alias: str, scope: HookScope) -> HookHealth:
-    seen = items.hook_seen_of(connected.table.get(items.hook_seen_key(alias, scope.kind, scope.id)))
+    seen = hook_items.hook_seen_of(
+        connected.table.get(hook_items.hook_seen_key(alias, scope.kind, scope.id))
+    )
     return HookHealth(kind=scope.kind, id=scope.id, seen_at=None if seen is None else seen.at)
 
 

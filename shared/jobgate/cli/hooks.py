@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobgate.adapters import items
+from jobgate.adapters import hook_items
 from jobgate.adapters.gitlab_hooks import GitLabHooks, hooks_address, root
 from jobgate.adapters.hook_secrets import secrets_in
 from jobgate.cli.errors import Refused
@@ -168,7 +168,9 @@ def owns_group(api: SetUpAPI, group_id: int) -> bool:
 
 def seen_with(connected: Connected, alias: str, scope: HookScope) -> str | None:
     """The id of the secrets that the last noted delivery of this webhook proved."""
-    seen = items.hook_seen_of(connected.table.get(items.hook_seen_key(alias, scope.kind, scope.id)))
+    seen = hook_items.hook_seen_of(
+        connected.table.get(hook_items.hook_seen_key(alias, scope.kind, scope.id))
+    )
     return None if seen is None else seen.entry_id
 
 

@@ -24,7 +24,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobgate.adapters import agent_items, items
+from jobgate.adapters import agent_items, items, operator_items
 from jobgate.cli import agent_ids, stored_secrets
 from jobgate.cli.errors import Refused
 from jobgate.cli.inputs import CredentialFile
@@ -61,7 +61,7 @@ class NewAgent:
 
 def reserve(table: Table, agent: NewAgent) -> int:
     """Step 1; the agent's id. Raises Refused where it is connected to another server."""
-    settings = items.settings_of(table.get(items.SETTINGS_KEY))
+    settings = operator_items.settings_of(table.get(operator_items.SETTINGS_KEY))
     agent_id = agent_ids.reserve(
         table,
         agent.issuer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobgate.adapters import items
+from jobgate.adapters import items, operator_items
 from jobgate.cli import agent_ids
 from jobgate.cli.errors import Refused
 from jobgate.core.errors import Conflict, InvalidRequest
@@ -33,7 +33,7 @@ class Registry:
 
     def settings(self) -> PublicSettings | None:
         """What is written of the deployment; None before `jobgate setup`."""
-        return items.settings_of(self._table.get(items.SETTINGS_KEY))
+        return operator_items.settings_of(self._table.get(operator_items.SETTINGS_KEY))
 
     def known_base_url(self) -> str:
         """The public base URL; raises InvalidRequest before `jobgate setup`."""
@@ -44,12 +44,12 @@ class Registry:
 
     def save_settings(self, settings: PublicSettings) -> None:
         """Write the settings over those that are there."""
-        self._table.put(items.settings_item(settings))
+        self._table.put(operator_items.settings_item(settings))
 
     def keep_former_url(self, base_url: str) -> None:
         """Remember a base URL that is about to be replaced: webhooks have it still."""
         self._table.update(
-            items.FORMER_URLS_KEY,
+            operator_items.FORMER_URLS_KEY,
             "ADD #urls :url",
             names={"#urls": "urls"},
             values={":url": {"SS": [base_url]}},
@@ -57,16 +57,16 @@ class Registry:
 
     def former_urls(self) -> list[str]:
         """The base URLs that the deployment once had."""
-        found = self._table.get(items.FORMER_URLS_KEY)
+        found = self._table.get(operator_items.FORMER_URLS_KEY)
         return [] if found is None else sorted(found["urls"]["SS"])
 
     def public_keys(self) -> tuple[PublicKey, ...]:
         """The published signing keys."""
-        return tuple(items.public_key_of(item) for item in self._table.query("KEYS"))
+        return tuple(operator_items.public_key_of(item) for item in self._table.query("KEYS"))
 
     def publish(self, key: PublicKey) -> bool:
         """Publish a signing key; false where it was published before."""
-        return self._table.put_new(items.public_key_item(key))
+        return self._table.put_new(operator_items.public_key_item(key))
 
     def replace_keys(self, replaced: Sequence[tuple[PublicKey | None, PublicKey]]) -> None:
         """Write keys in the place of what was read of them, all or none; raises Conflict."""
@@ -74,9 +74,9 @@ class Registry:
         changes = []
         for before, after in replaced:
             found = stored.get(after.kid)
-            if before != (None if found is None else items.public_key_of(found)):
+            if before != (None if found is None else operator_items.public_key_of(found)):
                 raise Conflict("The keys have just been changed; look with `jobgate keys list`.")
-            changes.append((found, items.public_key_item(after)))
+            changes.append((found, operator_items.public_key_item(after)))
         if not self._table.replace(changes):
             raise Conflict("The keys have just been changed; look with `jobgate keys list`.")
 
@@ -84,7 +84,7 @@ class Registry:
 
     def issuers(self) -> Mapping[str, Issuer]:
         """Every GitLab instance by alias."""
-        found = (items.issuer_of(item) for item in self._table.query("ISSUERS"))
+        found = (operator_items.issuer_of(item) for item in self._table.query("ISSUERS"))
         return {issuer.alias: issuer for issuer in found}
 
     def issuer(self, alias: str | None) -> Issuer:
@@ -116,12 +116,12 @@ class Registry:
                 f"The alias {issuer.alias!r} stands for {stored.issuer_url} for ever: take another."
             )
         stopped = self._stops_of_all(besides=issuer.alias)
-        if not self._table.put_new(items.stops_item(issuer.alias, stopped)) and stopped:
+        if not self._table.put_new(operator_items.stops_item(issuer.alias, stopped)) and stopped:
             self.change_stops(issuer.alias, lambda stops: _with_all(stops or (), stopped, now=now))
 
     def stops(self, alias: str) -> tuple[Stop, ...] | None:
         """An issuer's stops, those that are over included; None where the item is missing."""
-        return items.stops_of(self._table.get(items.stops_key(alias)))
+        return operator_items.stops_of(self._table.get(operator_items.stops_key(alias)))
 
     def change_stops(
         self, alias: str, change: Callable[[tuple[Stop, ...] | None], tuple[Stop, ...]]
@@ -131,8 +131,8 @@ class Registry:
         Raises Conflict where that never ends.
         """
         for _ in range(_CHANGES_MAX):
-            before = self._table.get(items.stops_key(alias))
-            after = items.stops_item(alias, change(items.stops_of(before)))
+            before = self._table.get(operator_items.stops_key(alias))
+            after = operator_items.stops_item(alias, change(operator_items.stops_of(before)))
             if self._table.replace([(before, after)]):
                 return
         raise Conflict("Too many commands change the stops at once; run this one again.")
@@ -147,7 +147,7 @@ class Registry:
 
     def save_issuer(self, issuer: Issuer) -> None:
         """From now on the instance's ID tokens are accepted."""
-        self._table.put(items.issuer_item(issuer))
+        self._table.put(operator_items.issuer_item(issuer))
 
     def remove_issuer(self, alias: str) -> None:
         """From now on they aren't. The ids and the stops stay."""
