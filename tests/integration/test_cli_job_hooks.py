@@ -355,7 +355,7 @@ def test_whatever_answers_are_lost_no_delivery_is_refused_and_old_secrets_stay_f
     of_each_project(stack, gitlab)
     for number in range(9):
         # GitLab takes every other one's secrets, and none of its answers comes.
-        kind: dict[str, Any] = {"drop": True} if number % 2 else {"status": 503}
+        kind: dict[str, Any] = {"half": True} if number % 2 else {"status": 503}
         gitlab.disturb_next(f"PUT /api/v4/projects/{OTHER}/hooks", **kind)
         assert connect(stack, "top", "--job-hooks", "projects").code == 1
         assert set(answers_of(stack, gitlab, receiver)) == {202}
@@ -380,7 +380,7 @@ def test_runs_that_change_nothing_leave_no_secrets_behind(
     assert set(answers_of(stack, gitlab, receiver)) == {202}
 
 
-@pytest.mark.parametrize("kind", [{"status": 503}, {"drop": True}, {"status": 422}])
+@pytest.mark.parametrize("kind", [{"status": 503}, {"half": True}, {"status": 422}])
 def test_a_places_webhook_keeps_two_secrets_at_most_however_often_a_run_fails(
     stack: OperatorsStack, gitlab: Control, receiver: Receiver, kind: dict[str, Any]
 ) -> None:
