@@ -284,6 +284,22 @@ def test_projects_without_a_webhook_come_first_and_the_daily_repairs_last() -> N
     assert kept.gitlab.calls == [("write", 103), ("write", API), ("remove", 104), ("write", APP)]
 
 
+def test_projects_that_fail_in_each_round_hold_up_nothing_else() -> None:
+    kept = Kept(APP, API)
+    kept.gitlab.faults[APP] = NotForUs("GitLab refused it")
+    kept.round()
+    kept.share("e2")
+    kept.authorise(APP, API, 103)
+    kept.made.known[104] = HookMade(entry_id="e1", revision=1)
+    kept.gitlab.calls.clear()
+
+    kept.round()
+
+    first, *rest = [call for call in reversed(kept.gitlab.calls) if call[0] != "archived"]
+    assert first == ("write", APP)
+    assert rest == [("remove", 104), ("write", API), ("write", 103)]
+
+
 def test_issuers_share_the_time_and_one_that_cannot_be_had_holds_up_no_other() -> None:
     kept = Kept(APP)
     given: list[tuple[str, float]] = []

@@ -90,27 +90,32 @@ class HookMade:
 
 
 class Due(IntEnum):
-    """Why a webhook is to be written, the most urgent first."""
+    """Why a webhook is to be written, the most urgent first.
+
+    What has failed before is as urgent as the daily repair: there may be many, round after round.
+    """
 
     NEW = 1
     CHANGED = 2
-    REPAIR = 3
+    AGAIN = 3
 
 
 def due(made: HookMade | None, entry_id: str | None, address: str, *, now: float) -> Due | None:
     """Whether a webhook is to be given the secrets `entry_id`, or its daily repair."""
-    if made is None or (made.entry_id is None and not made.archived):
+    if made is None:
         return Due.NEW
+    if made.entry_id is None and not made.archived:
+        return Due.AGAIN
     # In the future means that the clock was set back: that isn't young.
     is_old = not 0 <= now - made.at < (_LOOKED_AT_SECONDS if made.archived else _REPAIRED_SECONDS)
     if made.archived:
-        return Due.REPAIR if is_old else None
+        return Due.AGAIN if is_old else None
     if (made.entry_id, made.address) != (entry_id, address):
         return Due.CHANGED
     if made.unfinished:
         under_way = any(_is_under_way(write, now) for write in made.unfinished)
         return None if under_way else Due.CHANGED
-    return Due.REPAIR if is_old else None
+    return Due.AGAIN if is_old else None
 
 
 def _is_under_way(write: HookWrite, now: float) -> bool:

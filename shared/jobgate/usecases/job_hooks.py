@@ -125,7 +125,7 @@ class JobHooks:
             *wanted(Due.NEW),
             *wanted(Due.CHANGED),
             *self._turned((project_id, False) for project_id in unwanted),
-            *wanted(Due.REPAIR),
+            *wanted(Due.AGAIN),
         ]
 
     def _turned(self, steps: Iterable[tuple[int, bool]]) -> list[tuple[int, bool]]:
