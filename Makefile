@@ -60,8 +60,13 @@ sam-local: setup ## Run every event in the SAM CLI's containers (your docker, or
 	@.venv/bin/python -m local.sam_local
 
 .PHONY: local
-local: setup ## Start the same stack and keep it up until Ctrl-C
-	@.venv/bin/python -m local $(if $(PORT),--port $(PORT))
+local: setup ## Start the same stack and keep it up until Ctrl-C (EMPTY=1: deployed, nothing installed)
+	@.venv/bin/python -m local $(if $(PORT),--port $(PORT)) $(if $(EMPTY),--empty)
+
+.PHONY: play
+play: .venv/.ready ## Play the jobs of a pipeline on the stack of `make local` (FILE=.gitlab-ci.yml PROJECT=…)
+	@$(if $(FILE),,$(error name FILE=…, a .gitlab-ci.yml))
+	@.venv/bin/python -m local.play $(FILE) $(if $(PROJECT),--project $(PROJECT))
 
 .PHONY: invoke
 invoke: .venv/.ready .venv-ministack/.ready .venv-sam/.ready ## Run one event through a function (FUNCTION=token_exchange EVENT=FILE)

@@ -41,6 +41,7 @@ STAGING_FILE = ".gitlab/agents/staging/config.yaml"
 
 _CONTEXT = f"{AGENTS}:"
 _REFRESH_SECONDS = 60.0
+_RUN_TIME, _SET_UP = "gitlab-token", "gitlab-set-up-token"
 
 
 class CommandFailedError(ChildFailedError):
@@ -62,6 +63,13 @@ class Installation:
     @classmethod
     def create(cls, stack: Stack, *, namespace: str, tell: Callable[[str, str], None]) -> Self:
         """Install everything; `tell` gets each operator's command and what it printed."""
+        installation = cls.prepare(stack, namespace=namespace)
+        installation.register(tell)
+        return installation
+
+    @classmethod
+    def prepare(cls, stack: Stack, *, namespace: str) -> Self:
+        """What an operator finds: GitLab's groups and projects, and two tokens of theirs."""
         gitlab = stack.gitlab.control
         groups = {path: int(gitlab.create_group(path)["id"]) for path in (GROUP, SHOP)}
         projects = {
@@ -70,19 +78,19 @@ class Installation:
         }
         # As GitLab's own form does by default; a webhook can't be tested without a commit.
         gitlab.commit(AGENTS, {"README.md": "# agents\n"})
-        installation = cls(stack, namespace, groups, projects)
-        installation.register(tell)
-        return installation
+        run_time = gitlab.create_token(["read_api", "self_rotate"], group=GROUP, role="reporter")
+        set_up = gitlab.create_token(["api"], group=GROUP, role="owner")
+        folder = stack.folder / "operator"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        private(folder / _RUN_TIME, run_time)
+        private(folder / _SET_UP, set_up)
+        return cls(stack, namespace, groups, projects)
 
     def register(self, tell: Callable[[str, str], None]) -> None:
         """The operator's part, by the operators' command."""
         stack = self.stack
-        folder = stack.folder / "operator"
-        folder.mkdir(mode=0o700, exist_ok=True)
         ca = str(stack.authority.certificate)
-        run_time = stack.gitlab.control.create_token(["read_api"], group=GROUP, role="reporter")
-        set_up = stack.gitlab.control.create_token(["api"], group=GROUP, role="owner")
-        token = _private(folder / "gitlab-token", run_time)
+        set_up, token = self.set_up_token, str(self.run_time_token)
         commands: list[tuple[list[str], dict[str, str]]] = [
             (["setup", "--base-url", stack.gateway.url, "--ca", ca], {}),
             (
@@ -133,6 +141,16 @@ class Installation:
         self.stack.admin.must("delete", kinds, f"--selector={labels}")
         both = (self.namespace, self.access_namespace)
         self.stack.admin.must("delete", "namespace", *both, "--ignore-not-found", seconds=120)
+
+    @property
+    def run_time_token(self) -> Path:
+        """The file of the token that the deployment is given."""
+        return self.stack.folder / "operator" / _RUN_TIME
+
+    @property
+    def set_up_token(self) -> str:
+        """The operator's own token."""
+        return (self.stack.folder / "operator" / _SET_UP).read_text()
 
     @property
     def access_namespace(self) -> str:
@@ -257,7 +275,7 @@ def shown(arguments: list[str], secrets: Mapping[str, str], folder: Path) -> str
     return " ".join(word.removeprefix(f"{folder}/") for word in words)
 
 
-def _private(path: Path, content: str) -> str:
+def private(path: Path, content: str) -> None:
+    """Write a file that its owner alone may read."""
     path.touch(mode=0o600)
     path.write_text(content)
-    return str(path)

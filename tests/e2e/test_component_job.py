@@ -11,9 +11,9 @@ import pytest
 from jobgate.cli.cluster_rules import RELAY_ACCOUNT
 
 from local.installation import AUDIENCE, STRANGER, WEB, context
+from local.pipeline import component, job
+from local.runner import Runner
 from tests.support.component_image import TEMPLATE, Image
-from tests.support.pipeline import component, job
-from tests.support.runner import Runner
 
 if TYPE_CHECKING:
     from pathlib import Path

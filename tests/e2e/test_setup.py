@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from local.installation import AUDIENCE
+from local.pipeline import component, job
+from local.runner import Runner
 from tests.support.component_image import TEMPLATE
-from tests.support.pipeline import component, job
-from tests.support.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,9 +15,9 @@ from moto import mock_aws
 
 from local.certificates import CertificateAuthority
 from local.gitlab.server import GitLab
+from local.pipeline import component
 from local.process import free_port
 from tests.support.operators_stack import NOW, Answer, OperatorsStack
-from tests.support.pipeline import component
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

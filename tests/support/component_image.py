@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.pipeline import component, job
-from tests.support.runner import Runner
+from local.pipeline import component, job
+from local.runner import Runner
 
 if TYPE_CHECKING:
     from local.certificates import CertificateAuthority

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from local.gitlab.environments import environment_slug, guessed_tier
 from local.installation import AUDIENCE, WEB
 from local.kubernetes.audit import audit_events
+from local.pipeline import Component, read
+from local.runner import Runner, expanded
 from tests.support.component_image import TEMPLATE
-from tests.support.pipeline import Component, read
 from tests.support.pipeline_rules import when
-from tests.support.runner import Runner, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

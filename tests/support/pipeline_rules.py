@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.support.pipeline import PipelineError
+from local.pipeline import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from local.pipeline import InputError, component, job, jobs
 from tests.support.component_image import CONFIG, DEPLOY, TEMPLATE, included, run
 from tests.support.https_server import HTTPSServer, https_server
-from tests.support.pipeline import InputError, component, job, jobs
 
 if TYPE_CHECKING:
     from local.certificates import CertificateAuthority
