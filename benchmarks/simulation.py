@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jobgate.adapters import agent_items, items, operator_items
 from jobgate.core.agent import AsCIJob
 from jobgate.core.public_settings import PublicSettings
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 from benchmarks.cost import written
 from tests.support import builders as b

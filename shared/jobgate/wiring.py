@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from jobgate.adapters.relay_endpoint import RelayEndpoint
     from jobgate.adapters.signature_v4 import AWSCredentials
     from jobgate.core.upstream_request import IncomingRequest
-    from jobgate.ports import (
-        ClusterGateway,
-        Deployment,
-        GitLabOfJobs,
-        JobStates,
-        Lookups,
-        RefreshQueue,
-    )
+    from jobgate.ports import Deployment
+    from jobgate.ports.gitlab import GitLabOfJobs
+    from jobgate.ports.lookups import JobStates, Lookups
+    from jobgate.ports.refresh import RefreshQueue
+    from jobgate.ports.relay import ClusterGateway
     from jobgate.usecases.explain import Explain
     from jobgate.usecases.hook_events import HookEvents
     from jobgate.usecases.relay import Relay

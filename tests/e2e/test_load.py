@@ -16,7 +16,7 @@ from jobgate.cli.inputs import CredentialFile
 from jobgate.cli.stack import read_stack
 from jobgate.cli.table import Table
 from jobgate.core.job import JobKey
-from jobgate.ports import GitLabProject
+from jobgate.ports.gitlab import GitLabProject
 
 from local.installation import ALIAS, GROUP
 from local.job import FETCH, JobShell
@@ -24,7 +24,7 @@ from local.job import FETCH, JobShell
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from jobgate.ports import ConfigProjectItem
+    from jobgate.ports.refresh import ConfigProjectItem
 
     from local.installation import Installation
     from local.stack import Stack as LocalStack

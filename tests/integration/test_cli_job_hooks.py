@@ -17,7 +17,7 @@ from jobgate.cli.stored_secrets import change_entry
 from jobgate.core.bounds import Bounds
 from jobgate.core.hook import HookMade, HookWrite
 from jobgate.core.reasons import Reason
-from jobgate.ports import KeptHooks, KeptIssuers
+from jobgate.ports.hooks import KeptHooks, KeptIssuers
 from jobgate.usecases.job_hooks import JobHooks
 
 from tests.support import builders as b

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jobgate.core.agent import ClusterConnection
-    from jobgate.ports import UpstreamResponse
+    from jobgate.ports.relay import UpstreamResponse
 
     from local.certificates import ServerCertificate
 

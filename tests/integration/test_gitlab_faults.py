@@ -16,7 +16,7 @@ from jobgate.adapters.gitlab_memory import Blobs, Listings
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.errors import Throttled, Unavailable
 from jobgate.core.settings import Settings
-from jobgate.ports import Subject
+from jobgate.ports.refresh import Subject
 from jobgate.usecases.refresh import Refresh
 
 from local.certificates import CertificateAuthority

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobgate.adapters.relay_endpoint import RelayEndpoint
-    from jobgate.ports import Response
+    from jobgate.ports.relay import Response
 
 # As on Lambda, an instance keeps its connections until its process ends.
 pytestmark = pytest.mark.filterwarnings(

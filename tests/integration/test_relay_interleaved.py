@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent import Credential
     from jobgate.core.cluster_credential import ClusterSecret
     from jobgate.core.job import JobIdentity
-    from jobgate.ports import RelayFacts
+    from jobgate.ports.relay import RelayFacts
 
     from tests.support.relay_parts import Clock
 

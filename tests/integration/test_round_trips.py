@@ -13,7 +13,7 @@ from jobgate.adapters.refresh_store import DynamoDBRefreshStore
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
 from jobgate.core.settings import Settings
-from jobgate.ports import Subject
+from jobgate.ports.refresh import Subject
 from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.relay_facts import RelayFactsCache
@@ -25,7 +25,7 @@ from tests.support.stores import TABLE, CountedCall, job_item
 
 if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall
-    from jobgate.ports import GitLabOfJobs
+    from jobgate.ports.gitlab import GitLabOfJobs
     from jobgate.usecases.exchange import Exchange
 
 FIRST_PROJECT = 5000

@@ -24,7 +24,7 @@ from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.liveness import JobLife, StopKind
 from jobgate.core.public_settings import PublicSettings
-from jobgate.ports import Subject
+from jobgate.ports.refresh import Subject
 from jobgate.usecases.exchange import Exchanged
 from moto import mock_aws
 
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.job import JobIdentity
-    from jobgate.ports import ConfigProjectItem, JobStates, RefreshStore
+    from jobgate.ports.lookups import JobStates
+    from jobgate.ports.refresh import ConfigProjectItem, RefreshStore
 
 BOUNDS = Bounds()
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobgate.adapters.aws_api import AWSCall
-    from jobgate.ports import ConfigProjectItem, RefreshStore
+    from jobgate.ports.refresh import ConfigProjectItem, RefreshStore
 
 _numbers = itertools.count(1)
 

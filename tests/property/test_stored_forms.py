@@ -17,7 +17,7 @@ from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import TERMINAL_STATUSES, JobLife, JobState, Stop, StopKind
 from jobgate.core.namespace import ProjectPlace
 from jobgate.core.public_settings import PublicSettings
-from jobgate.ports import ConfigProjectItem
+from jobgate.ports.refresh import ConfigProjectItem
 
 from tests.support import builders as b
 from tests.support.stores import job_item

@@ -24,7 +24,9 @@ from jobgate.core.keys import PublicKey
 from jobgate.core.liveness import NOTHING_HEARD, JobLife, JobState, Stop, StopKind
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace, Surroundings
 from jobgate.core.snapshot import SnapshotHead, Target
-from jobgate.ports import ConfigProjectItem, Deployment, ExchangeFacts
+from jobgate.ports import Deployment
+from jobgate.ports.exchange import ExchangeFacts
+from jobgate.ports.refresh import ConfigProjectItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

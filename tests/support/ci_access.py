@@ -9,7 +9,7 @@ from jobgate.core.authorization import authorize
 from jobgate.core.bounds import Bounds
 from jobgate.core.namespace import Surroundings
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 from jobgate.usecases.namespaces import NamespaceTree
 from jobgate.usecases.refresh import Refresh
 

@@ -34,7 +34,8 @@ from jobgate.core.liveness import JobState
 from jobgate.core.settings import Settings
 from jobgate.core.webhook import HookSecrets
 from jobgate.core.webhook_event import JobSeen, Pushed
-from jobgate.ports import AccessTokenVerifier, TokenVerifier
+from jobgate.ports.exchange import TokenVerifier
+from jobgate.ports.relay import AccessTokenVerifier
 from jobgate.usecases.admission import Admission
 from jobgate.usecases.exchange import Exchange, Exchanged
 from jobgate.usecases.forwarding import Forwarding
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent import EKSCredential
     from jobgate.core.cluster_credential import BearerToken
     from jobgate.core.job import JobIdentity, VerifiedJob
-    from jobgate.ports import GitLabOfJobs
+    from jobgate.ports.gitlab import GitLabOfJobs
 
     from tests.support.fakes import FakeClock
 

@@ -23,7 +23,7 @@ from tests.support.stores import job_item
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from jobgate.ports import GitLabOfJobs
+    from jobgate.ports.gitlab import GitLabOfJobs
     from jobgate.usecases.exchange import Exchange
 
 _TABLE = "jobgate"

@@ -25,17 +25,15 @@ from tests.support.fakes import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobgate.ports import (
-        Clock,
-        Deployment,
+    from jobgate.ports import Clock, Deployment, Recorder
+    from jobgate.ports.exchange import (
         ExchangeCounter,
         ExchangeStore,
-        Lookups,
-        Recorder,
         RedeemedTokens,
         TokenSigner,
         TokenVerifier,
     )
+    from jobgate.ports.lookups import Lookups
 
 
 def an_exchange(

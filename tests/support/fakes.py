@@ -10,21 +10,16 @@ from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.liveness import NOTHING_HEARD
 from jobgate.core.namespace import Surroundings
 from jobgate.core.settings import Settings
-from jobgate.ports import (
-    CommitStatuses,
+from jobgate.ports.exchange import (
     ExchangeCounter,
     ExchangeStore,
-    HookSightings,
-    JobLookup,
-    JobStates,
-    Lookups,
-    PlaceMarks,
-    PlaceStore,
     RedeemedTokens,
-    RefreshQueue,
     TokenSigner,
     TokenVerifier,
 )
+from jobgate.ports.hooks import HookSightings
+from jobgate.ports.lookups import JobLookup, JobStates, Lookups, PlaceMarks, PlaceStore
+from jobgate.ports.refresh import CommitStatuses, RefreshQueue
 from jobgate.usecases.job_watch import JobWatch
 
 from tests.support.builders import CONFIG_PROJECT, NOW, a_place
@@ -41,7 +36,7 @@ if TYPE_CHECKING:
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.core.webhook import HookSecrets
     from jobgate.core.webhook_event import JobSeen
-    from jobgate.ports import ExchangeFacts
+    from jobgate.ports.exchange import ExchangeFacts
 
 
 class FakeClock:

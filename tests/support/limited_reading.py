@@ -18,7 +18,7 @@ from typing import Any
 
 from jobgate.cli.checkouts import agents_folder, read_agents_folder
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 from jobgate.usecases.refresh import Refresh
 
 from tests.support import builders as b

@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING
 from jobgate.core.agent_configuration import FILE_MAX_BYTES
 from jobgate.core.agent_folder import FileKind, TreeEntry
 from jobgate.core.errors import Conflict, Unavailable
-from jobgate.ports import (
-    ConfigProjects,
-    GitLabGroup,
-    GitLabOfJobs,
-    GitLabProject,
-    RefreshStore,
-)
+from jobgate.ports.gitlab import GitLabGroup, GitLabOfJobs, GitLabProject
+from jobgate.ports.refresh import ConfigProjects, RefreshStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from jobgate.core.agent import AgentSnapshot, ClusterConnection
-    from jobgate.ports import ConfigProjectItem, IndexChange, Subject
+    from jobgate.ports.refresh import ConfigProjectItem, IndexChange, Subject
 
 
 class FakeGitLab(GitLabOfJobs):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from jobgate.core.errors import JobgateError
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabProject, Subject
+from jobgate.ports.refresh import Subject
 from jobgate.usecases.publish import subjects_of
 from jobgate.usecases.refresh import Refresh
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import ConfigProjectItem, RefreshStore
+    from jobgate.ports.gitlab import GitLabProject
+    from jobgate.ports.refresh import ConfigProjectItem, RefreshStore
 
 PATHS = {path: f"top/sub1/{path}" for path in ("a", "b", "c")}
 FAULTS = ("project", "head", "agent_files", "raw_file", "group")

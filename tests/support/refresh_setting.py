@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject, Subject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
+from jobgate.ports.refresh import Subject
 from jobgate.usecases.refresh import Refresh
 
 from tests.support import builders as b

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.batch_get import batch_get
 from jobgate.adapters.refresh_queue import SQSRefreshQueue
-from jobgate.ports import Subject
+from jobgate.ports.refresh import Subject
 
 from tests.support import builders as b
 from tests.support.call_watcher import call_watcher

@@ -26,13 +26,12 @@ from jobgate.core.liveness import JobLife
 from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace, Surroundings
 from jobgate.core.settings import Settings
 from jobgate.core.upstream_request import IncomingRequest
-from jobgate.ports import (
+from jobgate.ports import Deployment
+from jobgate.ports.lookups import JobLookup, Lookups
+from jobgate.ports.relay import (
     AccessTokenVerifier,
     ClusterGateway,
     ClusterSecrets,
-    Deployment,
-    JobLookup,
-    Lookups,
     RelayFacts,
     RelayStore,
     UpstreamResponse,

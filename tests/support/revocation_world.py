@@ -24,14 +24,8 @@ from jobgate.core.liveness import NOTHING_HEARD, JobState, Stop
 from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import Refusal
 from jobgate.core.settings import JobEnd, Settings
-from jobgate.ports import (
-    Deployment,
-    ExchangeFacts,
-    ExchangeStore,
-    RelayFacts,
-    RelayStore,
-    TokenVerifier,
-)
+from jobgate.ports.exchange import ExchangeFacts, ExchangeStore, TokenVerifier
+from jobgate.ports.relay import RelayFacts, RelayStore
 from jobgate.usecases.admission import Admission
 from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.lookups import LazyLookups
@@ -47,6 +41,7 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.job import JobIdentity, VerifiedJob
+    from jobgate.ports import Deployment
 
 BOUNDS = Bounds(chain_fresh=1e9, chain_max_age=1e9)
 ID_TOKEN_LIFE = 4 * 3600

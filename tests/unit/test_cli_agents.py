@@ -17,7 +17,8 @@ from jobgate.cli.registry import Registry
 from jobgate.core.agent import AgentSnapshot, ConfigProject, Entry, Problem
 from jobgate.core.errors import Conflict, Unavailable
 from jobgate.core.issuer import Issuer
-from jobgate.ports import GitLabProject, Subject
+from jobgate.ports.gitlab import GitLabProject
+from jobgate.ports.refresh import Subject
 from moto import mock_aws
 
 from tests.support.operators_stack import NOW, OperatorsStack

@@ -18,7 +18,7 @@ from jobgate.core.errors import Unavailable
 from jobgate.core.liveness import Stop, StopKind
 from jobgate.core.reasons import Reason
 from jobgate.core.stops import StopChange, replayed
-from jobgate.ports import GitLabProject
+from jobgate.ports.gitlab import GitLabProject
 from jobgate.usecases.exchange import Exchanged
 from moto import mock_aws
 

@@ -26,7 +26,7 @@ from jobgate.core.agent import AgentSnapshot, ConfigProject, Problem
 from jobgate.core.bounds import Bounds
 from jobgate.core.errors import Unavailable
 from jobgate.core.keys import PublicKey, signing_key
-from jobgate.ports import ConfigProjectItem
+from jobgate.ports.refresh import ConfigProjectItem
 from moto import mock_aws
 
 from local.certificates import CertificateAuthority

@@ -11,7 +11,7 @@ from jobgate.cli.inputs import CredentialFile
 from jobgate.cli.registry import Registry
 from jobgate.cli.stored_secrets import change_entry
 from jobgate.core.agent import EKSCredential
-from jobgate.ports import GitLabProject
+from jobgate.ports.gitlab import GitLabProject
 from moto import mock_aws
 
 from tests.support import builders as b

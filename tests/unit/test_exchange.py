@@ -28,7 +28,8 @@ from tests.support.fakes import (
 if TYPE_CHECKING:
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.job import VerifiedJob
-    from jobgate.ports import Deployment, ExchangeFacts
+    from jobgate.ports import Deployment
+    from jobgate.ports.exchange import ExchangeFacts
 
 TOKEN = "id-token-canary.of.a-job"
 NOW = int(b.NOW)

@@ -20,7 +20,8 @@ from tests.support.fakes import FakeClock, FakeExchangeStore, FakeTokenVerifier
 
 if TYPE_CHECKING:
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import Deployment, ExchangeFacts
+    from jobgate.ports import Deployment
+    from jobgate.ports.exchange import ExchangeFacts
 
 TOKEN = "eyJhbGciOi.canary-payload.canary-signature"
 ID_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:id_token"

@@ -16,7 +16,7 @@ from jobgate.adapters.gitlab_memory import Blobs, Listing, Listings
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.agent_folder import FileKind, TreeEntry
 from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 from local.certificates import CertificateAuthority
 from tests.support.https_server import HTTPSServer, https_server

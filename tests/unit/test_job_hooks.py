@@ -11,7 +11,7 @@ from jobgate.core.errors import Conflict, NotForUs, Unanswered, Unavailable
 from jobgate.core.hook import HookMade, HookScope, HookWrite
 from jobgate.core.reasons import Reason
 from jobgate.core.webhook import HookSecrets, secrets_of_project
-from jobgate.ports import AgentSnapshots, KeptHooks, KeptIssuers, MadeHooks, ProjectHooks
+from jobgate.ports.hooks import AgentSnapshots, KeptHooks, KeptIssuers, MadeHooks, ProjectHooks
 from jobgate.usecases.job_hooks import JobHooks
 
 from tests.support import builders as b

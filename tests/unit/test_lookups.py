@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from jobgate.core.bounds import Bounds
 from jobgate.core.settings import Settings
-from jobgate.ports import Deployment, GitLabGroup, GitLabProject, JobLookup
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 from jobgate.usecases.lookups import LazyLookups
 
 from tests.support import builders as b
 from tests.support.fakes import FakeClock, FakePlaceStore, a_watch
 from tests.support.refresh_fakes import FakeGitLab
+
+if TYPE_CHECKING:
+    from jobgate.ports import Deployment
+    from jobgate.ports.lookups import JobLookup
 
 BOUNDS = Bounds()
 OLD = b.NOW - BOUNDS.chain_fresh - 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from jobgate.core.authorization import Denied, Rule, authorize
 from jobgate.core.bounds import Bounds
@@ -7,13 +9,16 @@ from jobgate.core.errors import Unavailable
 from jobgate.core.namespace import Surroundings
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.ports import Deployment, GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.namespaces import NamespaceTree
 
 from tests.support import builders as b
 from tests.support.fakes import FakeClock, FakePlaceStore, a_watch
 from tests.support.refresh_fakes import FakeGitLab
+
+if TYPE_CHECKING:
+    from jobgate.ports import Deployment
 
 BOUNDS = Bounds()
 OLD = b.NOW - BOUNDS.chain_fresh - 1

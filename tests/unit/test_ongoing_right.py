@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jobgate.core.upstream_request import IncomingRequest
-    from jobgate.ports import RelayFacts
+    from jobgate.ports.relay import RelayFacts
 
 FINISHED = some_facts(state=JobLife(status="success", finished_at=NOW))
 ALL_STOPPED = some_facts(

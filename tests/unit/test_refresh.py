@@ -14,7 +14,8 @@ from jobgate.core.commit_status import CommitStatus
 from jobgate.core.errors import Conflict, OutOfTime, Throttled, TimedOut, Unavailable
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, Subject
+from jobgate.ports.gitlab import GitLabGroup
+from jobgate.ports.refresh import Subject
 from jobgate.usecases.reconcile import Reconcile
 
 from tests.support import builders as b
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import IndexChange
+    from jobgate.ports.refresh import IndexChange
 
 
 def unchanged(setting: Setting, *, after: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jobgate.core.errors import Conflict, NotForUs, Throttled, Unavailable
-from jobgate.ports import Subject
+from jobgate.ports.refresh import Subject
 
 from tests.support import builders as b
 from tests.support.refresh_setting import APP, APP_ENTRY, FILE, Setting, pushed
@@ -16,7 +16,7 @@ from tests.support.refresh_setting import APP, APP_ENTRY, FILE, Setting, pushed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobgate.ports import ConfigProjectItem
+    from jobgate.ports.refresh import ConfigProjectItem
 
 STAGING_FILE = ".gitlab/agents/staging/config.yaml"
 OTHER_ENTRY = b"ci_access: {projects: [{id: top/sub1/other}]}"

@@ -9,7 +9,7 @@ from jobgate.core.authorization import Allowed, Denied, authorize
 from jobgate.core.bounds import Bounds
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 from tests.support import builders as b
 from tests.support.refresh_setting import FILE, Setting, a_project, pushed

@@ -39,7 +39,7 @@ from tests.support.relay_parts import (
 
 if TYPE_CHECKING:
     from jobgate.core.job import JobIdentity
-    from jobgate.ports import RelayFacts, Response, UpstreamResponse
+    from jobgate.ports.relay import RelayFacts, Response, UpstreamResponse
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.support.relay_parts import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobgate.ports import RelayFacts, Response
+    from jobgate.ports.relay import RelayFacts, Response
 
 JSON = (("Content-Type", "application/json"),)
 TEXT = (("Content-Type", "text/plain"),)

@@ -8,7 +8,12 @@ import pytest
 from jobgate.core.agent import Credential, EKSCredential
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate
 from jobgate.core.errors import Conflict, NotForUs, Unavailable
-from jobgate.ports import AgentConnections, StoredCredential, StoredCredentials, TokenRequests
+from jobgate.ports.renewal import (
+    AgentConnections,
+    StoredCredential,
+    StoredCredentials,
+    TokenRequests,
+)
 from jobgate.usecases.renewal import Renewal
 
 from tests.support.builders import NOW

@@ -8,7 +8,7 @@ import pytest
 from jobgate.core.bounds import Bounds
 from jobgate.core.reasons import Reason
 from jobgate.core.settings import Settings
-from jobgate.ports import TokenVerifier
+from jobgate.ports.exchange import TokenVerifier
 from jobgate.usecases.exchange import Exchanged
 from jobgate.usecases.lookups import LazyLookups
 from jobgate.usecases.presented_token import Refused
@@ -27,7 +27,7 @@ from tests.support.fakes import (
 if TYPE_CHECKING:
     from jobgate.core.job import VerifiedJob
     from jobgate.core.settings import JobEnd
-    from jobgate.ports import GitLabOfJobs
+    from jobgate.ports.gitlab import GitLabOfJobs
     from jobgate.usecases.exchange import Exchange
 
 TOKENS = 10_000

@@ -16,7 +16,7 @@ import pytest
 from jobgate.adapters.http_wire import WireError
 from jobgate.adapters.runtime_api import AnswerStream, RuntimeAPI, prelude
 from jobgate.adapters.streaming_runtime import Context, StreamingRuntime
-from jobgate.ports import Response
+from jobgate.ports.relay import Response
 
 from tests.support.relay_runtime_api import FakeRuntimeAPI
 
@@ -404,7 +404,7 @@ def _started(tmp_path: Path, address: str, app: str, **environment: str) -> subp
 
 _APP = """
 import os
-from jobgate.ports import Response
+from jobgate.ports.relay import Response
 def handler(event, context):
     text = os.environ["_X_AMZN_TRACE_ID"] + " " + context.aws_request_id
     return Response(status=200, headers=(), body=iter((text.encode(),)))
@@ -437,7 +437,7 @@ def test_a_handler_that_can_not_be_loaded_is_an_init_error(tmp_path: Path) -> No
 
 _SNAP_APP = """
 import os
-from jobgate.ports import Response
+from jobgate.ports.relay import Response
 seen = []
 def handler(event, context):
     return Response(status=200, headers=(), body=iter((",".join(seen).encode(),)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 from tests.support import builders as b
 from tests.support.refresh_setting import Setting, a_project

@@ -13,7 +13,7 @@ from jobgate.core.agent import Credential
 from jobgate.core.bound_token import bound_token
 from jobgate.core.cluster_credential import BearerToken, ClientCertificate
 from jobgate.core.errors import Conflict, JobgateError, NotForUs, TimedOut, Unavailable
-from jobgate.ports import StoredCredential
+from jobgate.ports.renewal import StoredCredential
 
 from tests.support.relay_parts import NOW, Answer, Clock, Clusters, a_cluster
 from tests.support.service_account_tokens import a_service_account_token

@@ -5,7 +5,7 @@ import json
 import pytest
 from jobgate.core.errors import NotForUs, Unavailable
 from jobgate.core.gitlab_token import TokenEnd, days_left, ends_soon
-from jobgate.ports import TokenEnds
+from jobgate.ports.gitlab import TokenEnds
 from jobgate.usecases.token_watch import TokenWatch
 
 from tests.support import builders as b

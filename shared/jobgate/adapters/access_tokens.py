@@ -13,7 +13,7 @@ import jwt
 from jobgate.core import access_token, connection_check
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.keys import verifying_keys
-from jobgate.ports import AccessTokenVerifier
+from jobgate.ports.relay import AccessTokenVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable

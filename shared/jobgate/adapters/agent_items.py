@@ -28,7 +28,7 @@ from jobgate.core.agent import (
 )
 from jobgate.core.errors import Unavailable
 from jobgate.core.reasons import Reason
-from jobgate.ports import ConfigProjectItem, Subject
+from jobgate.ports.refresh import ConfigProjectItem, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -24,7 +24,7 @@ from jobgate.adapters.http_connection import (
 from jobgate.adapters.http_wire import TICK_SECONDS, WireError, request_head
 from jobgate.core.errors import OutOfTime, TimedOut, Unanswered, Unavailable
 from jobgate.core.upstream_request import changes_nothing
-from jobgate.ports import ClusterGateway, UpstreamResponse
+from jobgate.ports.relay import ClusterGateway, UpstreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.core.agent import Credential
 from jobgate.core.cluster_credential import cluster_secret
 from jobgate.core.errors import Unavailable
-from jobgate.ports import ClusterSecrets
+from jobgate.ports.relay import ClusterSecrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.commit_status import STATUS_NAME
 from jobgate.core.errors import Unavailable
-from jobgate.ports import CommitStatuses
+from jobgate.ports.refresh import CommitStatuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters import agent_items, items, operator_items
 from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Unavailable
-from jobgate.ports import ExchangeFacts, ExchangeStore, RelayFacts, RelayStore
+from jobgate.ports.exchange import ExchangeFacts, ExchangeStore
+from jobgate.ports.relay import RelayFacts, RelayStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.errors import Unavailable
-from jobgate.ports import ExchangeCounter, RedeemedTokens
+from jobgate.ports.exchange import ExchangeCounter, RedeemedTokens
 
 if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall

@@ -23,14 +23,14 @@ from jobgate.adapters.gitlab_forms import (
 from jobgate.adapters.gitlab_memory import Blobs, Listings
 from jobgate.core.agent_folder import AGENTS_FOLDER, TreeEntry
 from jobgate.core.errors import NotForUs, Throttled, TimedOut, Unavailable
-from jobgate.ports import GitLabOfJobs
+from jobgate.ports.gitlab import GitLabOfJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from jobgate.adapters.gitlab_memory import Listing
     from jobgate.adapters.https import Answer, HTTPSClient
-    from jobgate.ports import GitLabGroup, GitLabProject
+    from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 _JSON_MAX_BYTES = 8 * 1024 * 1024
 _PAGES_MAX = 200  # of a hundred: more files than anybody has agents

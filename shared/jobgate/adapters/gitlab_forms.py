@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobgate.core.agent_folder import FileKind
 from jobgate.core.errors import Unavailable
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

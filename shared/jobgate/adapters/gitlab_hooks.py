@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jobgate.adapters.gitlab_forms import hook_of
 from jobgate.core.errors import NotForUs
 from jobgate.core.hook import HookScope
-from jobgate.ports import ProjectHooks
+from jobgate.ports.hooks import ProjectHooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from jobgate.adapters.secrets import SecretReader
-    from jobgate.ports import HooksOf
+    from jobgate.ports.hooks import HooksOf
 
 SHARED = {"kind": "projects", "id": 0}
 _FRESH_SECONDS = 1.0

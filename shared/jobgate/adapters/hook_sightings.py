@@ -8,7 +8,7 @@ from jobgate.adapters import hook_items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core.errors import Unavailable
 from jobgate.core.hook import HookSeen
-from jobgate.ports import HookSightings
+from jobgate.ports.hooks import HookSightings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

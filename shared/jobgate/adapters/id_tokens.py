@@ -18,7 +18,7 @@ import jwt
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.errors import InvalidToken, Unavailable
 from jobgate.core.id_token import verified_job
-from jobgate.ports import TokenVerifier
+from jobgate.ports.exchange import TokenVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable

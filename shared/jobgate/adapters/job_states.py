@@ -9,7 +9,7 @@ from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Unavailable
 from jobgate.core.liveness import TERMINAL_STATUSES
-from jobgate.ports import JobStates
+from jobgate.ports.lookups import JobStates
 
 if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall

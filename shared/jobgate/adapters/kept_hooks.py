@@ -10,7 +10,7 @@ from jobgate.adapters.gitlab_hooks import GitLabProjectHooks
 from jobgate.adapters.gitlab_writes import GitLabWrites
 from jobgate.adapters.hook_secrets import scopes_in, shared_in
 from jobgate.adapters.https import HTTPSClient
-from jobgate.ports import KeptHooks, KeptIssuers
+from jobgate.ports.hooks import KeptHooks, KeptIssuers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

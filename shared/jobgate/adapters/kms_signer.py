@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jobgate.adapters.aws_api import AWSError
 from jobgate.core import access_token, keys
 from jobgate.core.errors import Unavailable
-from jobgate.ports import TokenSigner
+from jobgate.ports.exchange import TokenSigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ from jobgate.adapters import hook_items, items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.partition import items_of_partition
 from jobgate.core.errors import Conflict, Unavailable
-from jobgate.ports import MadeHooks
+from jobgate.ports.hooks import MadeHooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.batch_get import batch_get
 from jobgate.core.errors import Unavailable
-from jobgate.ports import PlaceMarks, PlaceStore
+from jobgate.ports.lookups import PlaceMarks, PlaceStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from jobgate.core.errors import InvalidRequest, Unavailable
 from jobgate.core.hook import HookScope
 from jobgate.core.liveness import JobState
 from jobgate.core.webhook_event import JobSeen
-from jobgate.ports import RefreshQueue
+from jobgate.ports.refresh import RefreshQueue
 
 if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall

@@ -11,7 +11,8 @@ from jobgate.adapters.conditional_writes import is_newest, newest, newest_check
 from jobgate.adapters.partition import items_of_partition
 from jobgate.adapters.subject_index import DynamoDBSubjectIndex
 from jobgate.core.errors import Conflict, Unavailable
-from jobgate.ports import AgentConnections, ConfigProjectItem, ConfigProjects, RefreshStore
+from jobgate.ports.refresh import ConfigProjectItem, ConfigProjects, RefreshStore
+from jobgate.ports.renewal import AgentConnections
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -21,7 +21,7 @@ from jobgate.core.relay_refusal import (
     refusal_answer,
 )
 from jobgate.core.upstream_request import IncomingRequest, agent_route
-from jobgate.ports import Response
+from jobgate.ports.relay import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

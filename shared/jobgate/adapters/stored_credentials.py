@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.cluster_secrets import read_secret, secret_in
 from jobgate.core.errors import Conflict, Unavailable
-from jobgate.ports import StoredCredential, StoredCredentials
+from jobgate.ports.renewal import StoredCredential, StoredCredentials
 
 if TYPE_CHECKING:
     from jobgate.adapters.aws_api import AWSCall

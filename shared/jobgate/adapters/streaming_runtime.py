@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
     from jobgate.adapters.runtime_api import AnswerStream, Invocation
-    from jobgate.ports import Clock, Response
+    from jobgate.ports import Clock
+    from jobgate.ports.relay import Response
 
     Handler = Callable[[dict[str, Any], "Context"], Response]
 

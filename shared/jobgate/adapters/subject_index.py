@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from jobgate.adapters.aws_api import AWSCall
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import IndexChange, Subject
+    from jobgate.ports.refresh import IndexChange, Subject
 
 _STAMPS_AT_ONCE = 50  # an expression holds 4 KB
 _FEW = 16  # subjects that are written one after another

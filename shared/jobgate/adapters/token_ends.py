@@ -8,7 +8,7 @@ from jobgate.adapters import items
 from jobgate.adapters.aws_api import AWSError
 from jobgate.adapters.https import HTTPSClient
 from jobgate.core.errors import NotForUs, Unavailable
-from jobgate.ports import TokenEnds
+from jobgate.ports.gitlab import TokenEnds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,13 +9,14 @@ from jobgate.core.bound_token import requested_token, token_request
 from jobgate.core.cluster_credential import BearerToken
 from jobgate.core.errors import NotForUs, TimedOut, Unavailable
 from jobgate.core.upstream_request import UpstreamRequest
-from jobgate.ports import TokenRequests
+from jobgate.ports.renewal import TokenRequests
 
 if TYPE_CHECKING:
     from jobgate.core.agent import ClusterConnection
     from jobgate.core.bound_token import BoundToken
     from jobgate.core.cluster_credential import ClusterSecret
-    from jobgate.ports import Clock, ClusterGateway, UpstreamResponse
+    from jobgate.ports import Clock
+    from jobgate.ports.relay import ClusterGateway, UpstreamResponse
 
 _SECONDS = 7.0
 _MAX_BYTES = 64 * 1024

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobgate.cli.checkouts import CheckedOut
     from jobgate.cli.instance_file import GivenInstance
     from jobgate.cli.output import Output
-    from jobgate.ports import GitLabProject
+    from jobgate.ports.gitlab import GitLabProject
     from jobgate.usecases.decide import Decided
 
 _FILE_MAX_BYTES = 64 * 1024 * 1024  # an instance of some hundred thousand projects

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from jobgate.cli.gitlab_status import HookHealth
     from jobgate.core.issuer import Issuer
     from jobgate.core.keys import PublicKey
-    from jobgate.ports import ConfigProjectItem, GitLab
+    from jobgate.ports.gitlab import GitLab
+    from jobgate.ports.refresh import ConfigProjectItem
 
 _SECONDS = 20.0
 _MAX_BYTES = 1_000_000

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobgate.adapters.https import Answer
     from jobgate.cli.connect import Connected
     from jobgate.core.issuer import Issuer
-    from jobgate.ports import GitLabProject
+    from jobgate.ports.gitlab import GitLabProject
 
 SECONDS = 20.0
 _MAX_BYTES = 1_000_000

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from jobgate.core.agent import ClusterConnection, Credential
 from jobgate.core.agent_folder import TreeEntry
-from jobgate.ports import ConfigProjectItem, GitLab, RefreshStore
+from jobgate.ports.gitlab import GitLab
+from jobgate.ports.refresh import ConfigProjectItem, RefreshStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from jobgate.cli.checkouts import CheckedOut
     from jobgate.cli.instance_file import GivenAgent, GivenInstance
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import GitLabGroup, GitLabProject, IndexChange, Subject
+    from jobgate.ports.gitlab import GitLabGroup, GitLabProject
+    from jobgate.ports.refresh import IndexChange, Subject
 
 _COMMIT = "0" * 40
 

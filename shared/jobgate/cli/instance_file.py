@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from jobgate.cli.inputs import agent_name
 from jobgate.core.errors import InvalidRequest
 from jobgate.core.settings import Settings
-from jobgate.ports import GitLabGroup, GitLabProject
+from jobgate.ports.gitlab import GitLabGroup, GitLabProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

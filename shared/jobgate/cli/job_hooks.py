@@ -26,7 +26,7 @@ from jobgate.cli.hook_entries import hook_entry, new_secrets, read_entries, stor
 from jobgate.cli.hooks import SETTLE_SECONDS, Made
 from jobgate.cli.set_up_api import PROOF, set_up_token
 from jobgate.cli.snapshots import config_projects
-from jobgate.ports import KeptHooks
+from jobgate.ports.hooks import KeptHooks
 from jobgate.usecases.job_hooks import JobHooks
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from jobgate.cli.errors import Refused
 from jobgate.cli.inputs import CredentialFile
 from jobgate.core.agent import ClusterConnection, Credential, EKSCredential
 from jobgate.core.errors import Conflict
-from jobgate.ports import ConfigProjectItem
+from jobgate.ports.refresh import ConfigProjectItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jobgate.cli.stack import Stack
     from jobgate.cli.table import Table
     from jobgate.core.agent import AgentSnapshot, ClusterCredential
-    from jobgate.ports import GitLabProject
+    from jobgate.ports.gitlab import GitLabProject
 
 
 Given = CredentialFile | EKSCredential

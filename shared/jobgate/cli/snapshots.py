@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from jobgate.cli.connect import Connected
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import ConfigProjectItem
+    from jobgate.ports.refresh import ConfigProjectItem
 
 
 def config_projects(connected: Connected, alias: str | None = None) -> list[ConfigProjectItem]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from jobgate.cli.connect import Connected
     from jobgate.cli.gitlab_status import HookHealth
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import ConfigProjectItem, GitLab
+    from jobgate.ports.gitlab import GitLab
+    from jobgate.ports.refresh import ConfigProjectItem
 
 _COMMIT_SHOWN = 11
 

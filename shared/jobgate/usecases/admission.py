@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from jobgate.core.job import JobIdentity
     from jobgate.core.namespace import Surroundings
     from jobgate.core.settings import Settings
-    from jobgate.ports import AccessTokenVerifier, Clock, Deployment
+    from jobgate.ports import Clock, Deployment
+    from jobgate.ports.relay import AccessTokenVerifier
     from jobgate.usecases.relay_facts import RelayFactsCache
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.settings import Settings
-    from jobgate.ports import Clock, ConfigProjectItem, GitLab
+    from jobgate.ports import Clock
+    from jobgate.ports.gitlab import GitLab
+    from jobgate.ports.refresh import ConfigProjectItem
     from jobgate.usecases.config_reading import ConfigHead
     from jobgate.usecases.publish import Publisher
     from jobgate.usecases.target_finder import TargetFinder

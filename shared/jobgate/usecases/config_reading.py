@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent_configuration import AgentConfiguration
     from jobgate.core.agent_folder import FileKind, TreeEntry
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
-    from jobgate.ports import GitLab
+    from jobgate.ports.gitlab import GitLab
     from jobgate.usecases.namespaces import NamespaceTree
 
 

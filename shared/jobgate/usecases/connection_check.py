@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from jobgate.core.connection_check import Probe
     from jobgate.core.impersonation import Identity
     from jobgate.core.upstream_request import IncomingRequest
-    from jobgate.ports import Clock, Deployment, RelayFacts, RelayStore
+    from jobgate.ports import Clock, Deployment
+    from jobgate.ports.relay import RelayFacts, RelayStore
     from jobgate.usecases.forwarding import Forwarding
 
 _SECONDS = 20.0

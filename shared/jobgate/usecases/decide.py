@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from jobgate.core.job import VerifiedJob
     from jobgate.core.namespace import NamespaceChain, ProjectPlace
     from jobgate.core.settings import Settings
-    from jobgate.ports import GitLab, RefreshStore
+    from jobgate.ports.gitlab import GitLab
+    from jobgate.ports.refresh import RefreshStore
     from jobgate.usecases.refresh import Refresh
 
 _HOUR = 3600

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from jobgate.core.bounds import Bounds
     from jobgate.core.issuer import Issuer
     from jobgate.core.job import VerifiedJob
-    from jobgate.ports import Clock, Deployment, RedeemedTokens, TokenSigner
+    from jobgate.ports import Clock, Deployment
+    from jobgate.ports.exchange import RedeemedTokens, TokenSigner
     from jobgate.usecases.job_decisions import JobDecisions, Judged, JudgedJob
     from jobgate.usecases.presented_token import Presented, PresentedTokens, Refused
 

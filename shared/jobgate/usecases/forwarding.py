@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jobgate.core.cluster_credential import ClusterSecret
     from jobgate.core.settings import Settings
     from jobgate.core.upstream_request import IncomingRequest
-    from jobgate.ports import Clock, ClusterGateway, ClusterSecrets, UpstreamResponse
+    from jobgate.ports import Clock
+    from jobgate.ports.relay import ClusterGateway, ClusterSecrets, UpstreamResponse
     from jobgate.usecases.admission import Admitted
     from jobgate.usecases.ongoing_right import OngoingRight
 

@@ -18,7 +18,9 @@ from jobgate.core.webhook_event import GroupMoved, Ignored, JobSeen, ProjectMove
 if TYPE_CHECKING:
     from jobgate.core.hook import HookScope
     from jobgate.core.webhook_event import HookEvent
-    from jobgate.ports import Clock, JobStates, PlaceMarks, RefreshQueue
+    from jobgate.ports import Clock
+    from jobgate.ports.lookups import JobStates, PlaceMarks
+    from jobgate.ports.refresh import RefreshQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

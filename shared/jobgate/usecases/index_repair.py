@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import Clock, Recorder, RefreshStore, Subject
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.refresh import RefreshStore, Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

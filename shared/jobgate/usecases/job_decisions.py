@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from jobgate.core.job import JobIdentity, VerifiedJob
     from jobgate.core.namespace import NamespaceChain, Surroundings
     from jobgate.core.settings import Settings
-    from jobgate.ports import Clock, Deployment, ExchangeFacts, ExchangeStore, JobLookup, Lookups
+    from jobgate.ports import Clock, Deployment
+    from jobgate.ports.exchange import ExchangeFacts, ExchangeStore
+    from jobgate.ports.lookups import JobLookup, Lookups
     from jobgate.usecases.throttle import Throttle
 
 

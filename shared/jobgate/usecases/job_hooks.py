@@ -25,7 +25,8 @@ from jobgate.core.webhook import secrets_of_project
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from jobgate.ports import AgentSnapshots, Clock, KeptHooks, KeptIssuers, MadeHooks, Recorder
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.hooks import AgentSnapshots, KeptHooks, KeptIssuers, MadeHooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from jobgate.core.liveness import (
     probe_is_due,
 )
 from jobgate.core.reasons import Reason
-from jobgate.ports import JobStates
+from jobgate.ports.lookups import JobStates
 from jobgate.usecases.memory import Memory
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jobgate.core.environment import slug_can_be_computed
 from jobgate.core.errors import Unavailable
 from jobgate.core.namespace import NamespaceChain, ProjectPlace, Surroundings
-from jobgate.ports import JobLookup, Lookups
+from jobgate.ports.lookups import JobLookup, Lookups
 from jobgate.usecases.memory import Memory
 from jobgate.usecases.namespaces import NamespaceTree
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from jobgate.core.job import JobIdentity
     from jobgate.core.liveness import JobLife
     from jobgate.core.settings import Settings
-    from jobgate.ports import Clock, Deployment, GitLabOfJobs, PlaceStore
+    from jobgate.ports import Clock, Deployment
+    from jobgate.ports.gitlab import GitLabOfJobs
+    from jobgate.ports.lookups import PlaceStore
     from jobgate.usecases.job_watch import JobWatch
 
 # After a failure: else each request would wait for LAZY_BUDGET, and ask a slow GitLab yet again.

@@ -10,7 +10,7 @@ from jobgate.core.namespace import Namespace, NamespaceChain, ProjectPlace
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobgate.ports import GitLab, GitLabGroup, GitLabProject
+    from jobgate.ports.gitlab import GitLab, GitLabGroup, GitLabProject
 
 _DEPTH_MAX = 21  # GitLab allows twenty levels of subgroups
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobgate.core.job import VerifiedJob
-    from jobgate.ports import Clock, Recorder, TokenVerifier
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.exchange import TokenVerifier
 
 T = TypeVar("T")
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobgate.core import record
-from jobgate.ports import Subject
+from jobgate.ports.refresh import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from jobgate.core.agent import AgentSnapshot
-    from jobgate.ports import Clock, Recorder, RefreshStore
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.refresh import RefreshStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from jobgate.core.webhook import HookSecrets
     from jobgate.core.webhook_event import HookEvent
-    from jobgate.ports import Clock, HookSightings, HooksOf
+    from jobgate.ports import Clock
+    from jobgate.ports.hooks import HookSightings, HooksOf
     from jobgate.usecases.hook_events import HookEvents
 
 

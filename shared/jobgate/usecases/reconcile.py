@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jobgate.core.errors import Unavailable
 
 if TYPE_CHECKING:
-    from jobgate.ports import ConfigProjects, RefreshQueue
+    from jobgate.ports.refresh import ConfigProjects, RefreshQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,15 +32,10 @@ if TYPE_CHECKING:
 
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.settings import Settings
-    from jobgate.ports import (
-        Clock,
-        CommitStatuses,
-        ConfigProjectItem,
-        GitLab,
-        PlaceStore,
-        Recorder,
-        RefreshStore,
-    )
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.gitlab import GitLab
+    from jobgate.ports.lookups import PlaceStore
+    from jobgate.ports.refresh import CommitStatuses, ConfigProjectItem, RefreshStore
     from jobgate.usecases.config_reading import ConfigBranch, ConfigHead
 
 

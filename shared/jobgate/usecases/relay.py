@@ -21,7 +21,7 @@ from jobgate.core.reasons import Reason
 from jobgate.core.relay_refusal import TOKEN_INVALID, Refusal, refusal_answer, withdrawn
 from jobgate.core.upstream_request import agent_route, bearer, downstream_headers
 from jobgate.core.watch import is_json_watch
-from jobgate.ports import Response
+from jobgate.ports.relay import Response
 from jobgate.usecases.forwarding import Passage
 from jobgate.usecases.ongoing_right import OngoingRight
 from jobgate.usecases.relay_stream import RelayStream
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobgate.core.upstream_request import IncomingRequest
-    from jobgate.ports import Clock, Recorder, UpstreamResponse
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.relay import UpstreamResponse
     from jobgate.usecases.admission import Admission, Admitted
     from jobgate.usecases.forwarding import Forwarding
 

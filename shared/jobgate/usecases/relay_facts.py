@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from jobgate.core.job import JobIdentity
     from jobgate.core.namespace import Surroundings
     from jobgate.core.relay_refusal import Refusal
-    from jobgate.ports import Clock, Lookups, RelayFacts, RelayStore
+    from jobgate.ports import Clock
+    from jobgate.ports.lookups import Lookups
+    from jobgate.ports.relay import RelayFacts, RelayStore
     from jobgate.usecases.admission import Admitted
 
 _KEPT_MAX = 256  # jobs and agents that one instance meets within the cache's seconds are few

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobgate.core.relay_refusal import Refusal
-    from jobgate.ports import Clock, UpstreamResponse
+    from jobgate.ports import Clock
+    from jobgate.ports.relay import UpstreamResponse
     from jobgate.usecases.ongoing_right import OngoingRight
 
 _NO_CONTENT = 204

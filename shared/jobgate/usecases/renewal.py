@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from jobgate.core.agent import ClusterConnection
     from jobgate.core.bound_token import BoundToken
     from jobgate.core.cluster_credential import ClusterSecret
-    from jobgate.ports import (
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.renewal import (
         AgentConnections,
-        Clock,
-        Recorder,
         StoredCredential,
         StoredCredentials,
         TokenRequests,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobgate.core.agent import AgentSnapshot
     from jobgate.core.agent_configuration import AgentConfiguration
     from jobgate.core.namespace import NamespaceChain
-    from jobgate.ports import GitLab, GitLabGroup, GitLabProject
+    from jobgate.ports.gitlab import GitLab, GitLabGroup, GitLabProject
     from jobgate.usecases.namespaces import NamespaceTree
 
 ONE_BY_ONE = 50

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from jobgate.core.job import JobIdentity
     from jobgate.core.settings import Settings
-    from jobgate.ports import Clock, Deployment, ExchangeCounter
+    from jobgate.ports import Clock, Deployment
+    from jobgate.ports.exchange import ExchangeCounter
 
 _WINDOW_SECONDS = 60
 _UNCOUNTED_MAX = 10

@@ -12,7 +12,8 @@ from jobgate.core.gitlab_token import TokenEnd, days_left
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from jobgate.ports import Clock, Recorder, TokenEnds
+    from jobgate.ports import Clock, Recorder
+    from jobgate.ports.gitlab import TokenEnds
 
 _EVERY_SECONDS = 86_400
 
