@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
                 installation.configure()
             private(endpoints, json.dumps(_endpoints(stack), indent=2) + "\n")
             private(environment, _exports(installation))
-            print(_HOW_TO_PLAY.format(folder=os.path.relpath(options.folder)), flush=True)
+            how = _HOW_TO_INSTALL if options.empty else _HOW_TO_PLAY
+            print(how.format(folder=os.path.relpath(options.folder)), flush=True)
             while True:
                 signal.pause()
     except KeyboardInterrupt:
@@ -115,6 +116,13 @@ def _exports(installation: Installation) -> str:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join([*lines, f'export PATH={shlex.quote(path)}:"$PATH"', ""])
 
+
+_HOW_TO_INSTALL = """
+Everything runs, and nothing is installed: go on as docs/local.md says, "From nothing, by hand", in
+another terminal. Ctrl-C ends it.
+
+  . {folder}/environment            # jobgate, kubectl, helm, curl and git find it
+"""
 
 _HOW_TO_PLAY = """
 Everything runs; docs/local.md says what to do with it. Ctrl-C ends it.

@@ -120,6 +120,21 @@ def test_refused_job_is_told_why(stack: Stack, installation: Installation, tmp_p
     assert runner.environment["JOBGATE_ID_TOKEN"] not in said
 
 
+def test_refused_jobs_after_script_takes_no_other_identity(
+    stack: Stack, installation: Installation, tmp_path: Path
+) -> None:
+    runner = a_runner(stack, tmp_path, STRANGER)
+    # What a pod's programs go by, where nothing tells them otherwise.
+    runner.environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
+    found = a_job(stack, installation, DEPLOY)
+    assert runner.run(found)[0] == 1
+
+    for line in ("kubectl get pods", "helm list"):
+        code, said = runner.line(line, runner.variables(found))
+
+        assert (code, "none, see why in the job log" in said) == (1, True), said
+
+
 def test_contexts_of_gitlabs_own_agents_stay_beside_ours(
     stack: Stack, installation: Installation, tmp_path: Path
 ) -> None:

@@ -189,6 +189,8 @@ def test_a_message_that_fails_again_at_once_is_given_back_once_a_run(call: AWSCa
     connected = cast("Connected", SimpleNamespace(aws=aws, stack=stack, output=output))
 
     assert redrive(connected) == (2, 2)
+    # What stays is seen at once.
+    assert sorted(consumer.put_aside()) == ["other", "poison"]
 
 
 def test_one_key_of_gitlabs_is_one_refresh_and_no_key_is_always_one_more(call: AWSCall) -> None:

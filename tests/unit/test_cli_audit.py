@@ -182,6 +182,21 @@ def a_record(stack: LoggedStack, group: str = "relay-log", *, at: float = NOW, *
     return stack.log(group, at=at, **(known | values))
 
 
+def test_what_was_stopped_by_whom_and_why_is_in_its_row(stack: LoggedStack) -> None:
+    stop = {"kind": "project", "value": "7"}
+    a_record(stack, type="revocation", stop=stop, by="arn:dana", why="a leak", job_id=None)
+
+    assert "project 7 by arn:dana a leak" in " ".join(stack.run("audit").out.split())
+
+
+def test_records_are_in_the_order_of_what_they_tell_of(stack: LoggedStack) -> None:
+    for written, told, job in ((NOW - 5, "07:59:59", 2), (NOW - 1, "07:59:58", 1)):
+        line = {"type": "request", "decision_id": ID, "at": f"2027-01-15T{told}Z", "job_id": job}
+        stack.lines.setdefault("relay-log", []).append((written, json.dumps(line)))
+
+    assert [record["job_id"] for record in stack.json("audit")] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("option", "value", "field_name", "stored", "pattern"),
     [

@@ -1,6 +1,5 @@
 """`jobgate agent register`: from a kubeconfig's context, from credential files, or for EKS."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +32,7 @@ Kubeconfig = Annotated[
 ]
 _Given = CredentialFile | EKSCredential
 _PAUSE_SECONDS = 5.0
+_REREAD_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ def register(
     # Each with an id of its own: the registration is new, even where the last commit isn't.
     queue = SQSRefreshQueue(connected.aws, connected.stack.refresh_queue_url)
     queue.send(agent.issuer, agent.project.project_id, deduplication_id=None)
-    findings = list(_tried(connected, agent, agent_id)) if check else None
+    findings = _tried(connected, agent, agent_id) if check else None
     _tell(connected, agent, agent_id, has_own=has_own, findings=findings)
     if any(finding.severity == "fault" for finding in findings or ()):
         raise typer.Exit(FINDINGS)
@@ -242,16 +242,25 @@ def _made(
     return access
 
 
-def _tried(connected: Connected, agent: registration.NewAgent, agent_id: int) -> Iterator[Finding]:
-    """The whole way once; a warm relay learns of a new GitLab instance and of keys in a while."""
+def _tried(connected: Connected, agent: registration.NewAgent, agent_id: int) -> list[Finding]:
+    """The whole way once; a warm relay learns of what is new in a while.
+
+    Of GitLab instances and keys within IssuersMaxAgeSeconds, of a repaired credential some seconds
+    after the cluster has refused the former one.
+    """
     connected.output.progress("the way through the relay to the cluster")
-    for _ in range(max(1, round(connected.stack.bounds.issuers_max_age / _PAUSE_SECONDS))):
+    found: list[Finding] = []
+    for asked in range(max(1, round(connected.stack.bounds.issuers_max_age / _PAUSE_SECONDS))):
+        if asked:
+            connected.output.progress("the relay doesn't know the deployment's state yet")
+            connected.outside.sleep(_PAUSE_SECONDS)
         answer = relay_check.ask_relay(connected, agent.issuer, agent_id)
-        if answer.error != relay_check.NOT_KNOWN_YET:
+        context = f"agent {agent.project.path}:{agent.name}"
+        found = list(agent_diagnosis.of_cluster(context, answer))
+        is_stale = any(finding.code == "credential_refused" for finding in found)
+        if answer.error != relay_check.NOT_KNOWN_YET and not (is_stale and asked < _REREAD_TRIES):
             break
-        connected.output.progress("the relay doesn't know the deployment's state yet")
-        connected.outside.sleep(_PAUSE_SECONDS)
-    yield from agent_diagnosis.of_cluster(f"agent {agent.project.path}:{agent.name}", answer)
+    return found
 
 
 def _tell(
@@ -268,9 +277,12 @@ def _tell(
     if not has_own:
         output.say("It has no credential of its own, so `access_as: agent` is refused.")
     for finding in findings or ():
-        output.say(f"{finding.text} {finding.fix[:1].upper()}{finding.fix[1:]}.")
+        output.say(f"{finding.text} To mend it: {finding.fix}.")
     if findings == []:
-        output.say("Tried through the relay: the cluster takes it as a job, and its rights are so.")
+        output.say(
+            "Tried through the relay: the cluster takes a job, and both accounts have the rights "
+            "that they should have."
+        )
     branch = found.default_branch or "the default branch"
     output.say(f"Next: push .gitlab/agents/{agent.name}/config.yaml to {branch} of {found.path}.")
     output.result(

@@ -69,7 +69,9 @@ def search(
 ) -> tuple[list[dict[str, Any]], bool]:
     """The newest records of the span, the oldest first; whether there are more."""
     found = [record for _, record in _records(connected, wanted, span)]
-    return found[-limit:], len(found) > limit
+    # A function writes a stream's record when the stream ends.
+    newest = sorted(found[-limit:], key=lambda record: str(record.get("at", "")))
+    return newest, len(found) > limit
 
 
 def follow(connected: Connected, wanted: Wanted, span: Span) -> Iterator[dict[str, Any]]:
@@ -125,7 +127,10 @@ def line_of(record: Mapping[str, Any]) -> str:
 
 
 def _row(record: Mapping[str, Any]) -> list[object]:
-    what = (record.get(name) for name in ("verb", "resource", "namespace", "name"))
+    what = [record.get(name) for name in ("verb", "resource", "namespace", "name")]
+    stop = record.get("stop")
+    if isinstance(stop, dict):
+        what = [stop.get("kind"), stop.get("value"), "by", record.get("by"), record.get("why")]
     asked = " ".join(str(value) for value in what if value)
     named = ("at", "type", "outcome", "reason", "agent", "job_id", "project_path")
     return [*(record.get(name) for name in named), asked or None, record.get("decision_id")]

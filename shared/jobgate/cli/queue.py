@@ -40,7 +40,7 @@ def redrive(connected: Connected) -> tuple[int, int]:
     SQS's own move task wouldn't be testable on one machine.
     """
     source, run = connected.stack.refresh_dead_letter_queue_url, str(uuid.uuid4())
-    moved, back = 0, set[str]()
+    moved, back = 0, dict[str, str]()  # of these the receipts, by the messages' ids
     while moved < _MESSAGES_MAX:
         request = {
             "QueueUrl": source,
@@ -56,11 +56,15 @@ def redrive(connected: Connected) -> tuple[int, int]:
         for message in messages:
             given = message.get("MessageAttributes", {}).get(_RUN, {})
             if given.get("StringValue") == run:
-                back.add(message["MessageId"])
+                back[message["MessageId"]] = message["ReceiptHandle"]
                 continue
             _move(connected, source, message, run)
             moved += 1
         connected.output.progress(f"{moved} messages are given back")
+    for receipt in back.values():
+        # What stays is there at once for whoever looks next.
+        seen = {"QueueUrl": source, "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+        connected.aws("sqs", "ChangeMessageVisibility", seen)
     return moved, len(back)
 
 

@@ -177,7 +177,22 @@ def test_what_an_earlier_job_left_is_neither_used_nor_written_into(
     assert (made.is_symlink(), stat.S_IMODE(made.stat().st_mode)) == (False, 0o600)
     server.answer("/kubeconfig", {"error_description": "No."}, status=403)
     assert run(any_image, server)[0] == 1
-    assert (list(folder.iterdir()), kept.read_text()) == ([], "")
+    assert (list(folder.iterdir()), kept.read_text()) == ([made], "")
+    refusing = json.loads(made.read_text())
+    assert refusing.keys() == {"apiVersion", "kind", "current-context"}
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "change", [{"JOBGATE_ID_TOKEN": ""}, {"JOBGATE_URL": "http://jobgate.example"}]
+)
+def test_job_that_asks_nobody_has_a_kubeconfig_that_leads_nowhere(
+    image: Image, server: HTTPSServer, change: dict[str, str]
+) -> None:
+    image.with_tools().add("curl").runner.settings |= change
+    assert run(image, server)[0] == 1
+    made = image.runner.project.with_name("project.tmp") / "jobgate-42" / "kubeconfig"
+    assert "clusters" not in json.loads(made.read_text())
 
 
 def test_stored_kubeconfig_of_the_project_is_not_used_in_the_place_of_ours(
