@@ -78,7 +78,9 @@ def setup(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", help="The run-time token: read_api, to rotate self_rotate; Reporter."),
+        typer.Option(
+            "--token-file", help="The run-time token: read_api (and self_rotate), Reporter."
+        ),
     ] = None,
     gitlab_ca: Annotated[
         Path | None, typer.Option("--gitlab-ca", help="GitLab's private CA, as PEM.")

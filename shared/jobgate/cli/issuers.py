@@ -30,7 +30,10 @@ def add(
     url: Annotated[str, typer.Option("--url", help="The claim `iss` of its ID tokens.")],
     audience: Annotated[str, typer.Option("--audience", help="The claim `aud` of jobs' tokens.")],
     token_file: Annotated[
-        Path, typer.Option("--token-file", help="The run-time token: read_api, to rotate self_rotate; Reporter.")
+        Path,
+        typer.Option(
+            "--token-file", help="The run-time token: read_api (and self_rotate), Reporter."
+        ),
     ],
     stack: StackName,
     status_token_file: Annotated[
