@@ -158,6 +158,8 @@ def test_functions_are_read_as_deployed_with_their_built_code(
         logical_id="Plain",
         handler="index.handler",
         task_root=tmp_path / "Plain",
+        # Lambda's own default, where the template says nothing of logs.
+        log_group=f"/aws/lambda/{physical['Plain']}",
     )
 
 
