@@ -248,5 +248,6 @@ def test_forks_own_pipelines_get_nothing(
 
     assert played.code == 1
     assert "not_listed" in played.said
-    assert not list(played.runner.folder.rglob("kubeconfig"))
+    (kubeconfig,) = played.runner.folder.rglob("kubeconfig")
+    assert "clusters" not in kubeconfig.read_text()
     assert played.acts("get", "list", "create", "patch") == []

@@ -45,7 +45,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def commands(heading: str) -> str:
     """What a section of the page shows to be typed."""
-    _, _, section = PAGE.read_text().partition(f"\n## {heading}\n")
+    _, _, rest = PAGE.read_text().partition(f"\n## {heading}\n")
+    section, _, _ = rest.partition("\n## ")
     return "\n".join(re.findall(r"^    (.*)$", section, re.MULTILINE))
 
 
