@@ -55,16 +55,21 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """Of somebody who has installed the completion as docs/install.md says."""
-    done = subprocess.run(
-        [BASH, "-c", "jobgate --install-completion; true"],
-        env=environment(tmp_path),
+def in_bash(home: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line; the command asks its parent which shell this is, so bash must stay it."""
+    return subprocess.run(
+        [BASH, "-c", f"{line}; true"],
+        env=environment(home),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Of somebody who has installed the completion as docs/install.md says."""
+    done = in_bash(tmp_path, "jobgate --install-completion")
     installed = tmp_path / ".bashrc"
     assert installed.is_file(), done.stdout + done.stderr
     installed.write_text(f"{installed.read_text()}\nPS1='ready> '\n")
@@ -90,13 +95,7 @@ def test_tab_completes_a_command_and_its_option_in_bash(terminal: Terminal) -> N
 
 
 def test_bash_is_shown_the_script_that_is_installed(home: Path) -> None:
-    done = subprocess.run(
-        [BASH, "-c", "jobgate --show-completion; true"],
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_bash(home, "jobgate --show-completion")
 
     assert done.stdout.strip() == (home / ".bash_completions/jobgate.sh").read_text().strip()
 
