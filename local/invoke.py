@@ -64,6 +64,7 @@ class Surroundings:
     ca: Path
     aws: Mapping[str, str]
     stack_name: str
+    programs: tuple[Path, ...]  # what a job's image has: kubectl, helm
 
     @classmethod
     def of(cls, stack: Stack) -> Surroundings:
@@ -74,6 +75,7 @@ class Surroundings:
             stack.authority.certificate,
             stack.aws.environment,
             stack.aws.stack_name,
+            (stack.clients.kubectl, stack.clients.helm),
         )
 
     @classmethod
@@ -83,7 +85,9 @@ class Surroundings:
         ca = Path(found["ca"])
         token = Path(found["gitlab_control_token_file"]).read_text().strip()
         gitlab = Control(found["gitlab"], token=token, ca=ca)
-        return cls(found["gateway"], gitlab, ca, found["aws_environment"], found["stack_name"])
+        programs = (Path(found["kubectl"]), Path(found["helm"]))
+        aws, name = found["aws_environment"], found["stack_name"]
+        return cls(found["gateway"], gitlab, ca, aws, name, programs)
 
     @property
     def client_options(self) -> dict[str, Any]:

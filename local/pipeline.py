@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _INPUT = re.compile(r"\$\[\[ inputs\.([a-z_]+) \]\]")
 _SCRIPTS = ("before_script", "script", "after_script")
 # What `default` may hold and a job then takes where it has none of its own.
 _DEFAULTS = frozenset({"image", "before_script", "after_script", "id_tokens", "retry", "tags"})
 _GLOBAL = frozenset({"include", "default", "variables", "stages", "workflow"})
+
+
+COMPONENT = "$CI_SERVER_FQDN/acme/jobgate/kubernetes-access"
+"""The address of this project's own component, as docs/pipeline.md includes it."""
+
+TEMPLATE = Path(__file__).parents[1] / "templates" / "kubernetes-access" / "template.yml"
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,24 +7,21 @@ shell as GitLab's runner would run them, and then it ends. Rules and needs aren'
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local.gitlab.control import Control
 from local.gitlab.control_connection import ControlError
-from local.pipeline import Component, PipelineError, read
+from local.invoke import Surroundings
+from local.pipeline import COMPONENT, TEMPLATE, Component, PipelineError, read
 from local.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
-COMPONENT = "$CI_SERVER_FQDN/acme/jobgate/kubernetes-access"
-TEMPLATE = ROOT / "templates" / "kubernetes-access" / "template.yml"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,16 +32,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / ".local")
     options = parser.parse_args(arguments)
     try:
-        endpoints = json.loads((options.folder / "endpoints.json").read_text())
+        surroundings = Surroundings.read(options.folder / "endpoints.json")
     except OSError:
         print("Nothing runs: run `make local` in another terminal.", file=sys.stderr)
         return 3
     try:
         # The stack's own address stands for that of the file: it has another port each time.
-        here = Component(TEMPLATE, {"url": endpoints["gateway"]})
+        here = Component(TEMPLATE, {"url": surroundings.gateway})
         for name, found in read(options.file, {COMPONENT: here}).items():
             print(f"── {name} of {options.project}")
-            if code := _play(endpoints, options.project, name, found, options.file.parent):
+            if code := _play(surroundings, options.project, name, found, options.file.parent):
                 return code
     except (PipelineError, ControlError, OSError, KeyError) as error:
         print(f"{options.file}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -53,23 +50,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _play(
-    endpoints: Mapping[str, str], project: str, name: str, found: Mapping[str, Any], checkout: Path
+    surroundings: Surroundings, project: str, name: str, found: Mapping[str, Any], checkout: Path
 ) -> int:
-    token = Path(endpoints["gitlab_control_token_file"]).read_text().strip()
-    gitlab = Control(endpoints["gitlab"], token=token, ca=Path(endpoints["ca"]))
+    gitlab = surroundings.gitlab
     wanted = {key: str(given["aud"]) for key, given in found.get("id_tokens", {}).items()}
     job = gitlab.create_job(project, audience=list(wanted.values()), name=name)
     with tempfile.TemporaryDirectory() as folder:
         programs = Path(folder, "bin")
         programs.mkdir()
-        for program in ("kubectl", "helm"):
-            (programs / program).symlink_to(endpoints[program])
+        for program in surroundings.programs:
+            (programs / program.name).symlink_to(program)
         runner = Runner(
             Path(folder),
             environment={
                 "PATH": f"{programs}:{Path(sys.executable).parent}:{os.defpath}",
                 "HOME": folder,
-                "CURL_CA_BUNDLE": endpoints["ca"],
+                "CURL_CA_BUNDLE": str(surroundings.ca),
                 "CI": "true",
                 "CI_JOB_ID": str(job.id),
                 "CI_JOB_NAME": name,

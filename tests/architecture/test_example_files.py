@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local.pipeline import component
-from tests.support.component_image import TEMPLATE
+from local.pipeline import TEMPLATE, component
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "pipeline.md"

@@ -11,9 +11,9 @@ import pytest
 from jobgate.cli.cluster_rules import RELAY_ACCOUNT
 
 from local.installation import AUDIENCE, STRANGER, WEB, context
-from local.pipeline import component, job
+from local.pipeline import TEMPLATE, component, job
 from local.runner import Runner
-from tests.support.component_image import TEMPLATE, Image
+from tests.support.component_image import Image
 
 if TYPE_CHECKING:
     from pathlib import Path

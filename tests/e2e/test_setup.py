@@ -19,9 +19,8 @@ import pytest
 import yaml
 
 from local.installation import AUDIENCE
-from local.pipeline import component, job
+from local.pipeline import TEMPLATE, component, job
 from local.runner import Runner
-from tests.support.component_image import TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

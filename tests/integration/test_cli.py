@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,15 +14,15 @@ from moto import mock_aws
 
 from local.certificates import CertificateAuthority
 from local.gitlab.server import GitLab
-from local.pipeline import component
+from local.pipeline import TEMPLATE, component
 from local.process import free_port
 from tests.support.operators_stack import NOW, Answer, OperatorsStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 FIRST = 1_000_000_001
 AUDIENCE = "https://jobs.example.test"
-TEMPLATE = Path(__file__).parents[2] / "templates" / "kubernetes-access" / "template.yml"
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local.pipeline import component, job
+from local.pipeline import TEMPLATE, component, job
 from local.runner import Runner
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from local.certificates import CertificateAuthority
     from tests.support.https_server import HTTPSServer
 
-TEMPLATE = Path(__file__).parents[2] / "templates" / "kubernetes-access" / "template.yml"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.canary-of-a-token.signature"
 CONFIG = {
     "apiVersion": "v1",

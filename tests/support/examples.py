@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from local.gitlab.environments import environment_slug, guessed_tier
 from local.installation import AUDIENCE, WEB
 from local.kubernetes.audit import audit_events
-from local.pipeline import Component, read
+from local.pipeline import COMPONENT, TEMPLATE, Component, read
 from local.runner import Runner, expanded
-from tests.support.component_image import TEMPLATE
 from tests.support.pipeline_rules import when
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-COMPONENT = "$CI_SERVER_FQDN/acme/jobgate/kubernetes-access"
 _BRANCH = "main"
 
 
